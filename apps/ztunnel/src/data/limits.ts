@@ -1,0 +1,93 @@
+import type { DataLimits } from "../protocol.ts";
+
+/**
+ * What one pod may use of the node, counted over all data threads: a slot of shared atomic counters per pod, so that one
+ * pod cannot starve the others. Two 32-bit words a slot: connections, buffered bytes.
+ */
+export class PodBudget {
+  readonly #counters: Int32Array;
+  readonly #base: number;
+  readonly #limits: DataLimits;
+
+  constructor(counters: Int32Array, slot: number, limits: DataLimits) {
+    this.#counters = counters;
+    this.#base = slot * WORDS_PER_SLOT;
+    this.#limits = limits;
+  }
+
+  /** Counts one connection; false (and nothing counted) when the pod has as many as it may. */
+  takeConnection(): boolean {
+    if (Atomics.add(this.#counters, this.#base + CONNECTIONS, 1) < this.#limits.connectionsPerPod) return true;
+    this.giveConnection();
+    return false;
+  }
+
+  giveConnection(): void {
+    Atomics.sub(this.#counters, this.#base + CONNECTIONS, 1);
+  }
+
+  /** Counts `bytes` held for a slow reader; false (and nothing counted) when that would be more than the pod may hold. */
+  tryTake(bytes: number): boolean {
+    const before = Atomics.add(this.#counters, this.#base + BUFFERED, bytes);
+    if (before + bytes <= this.#limits.bufferedBytesPerPod) return true;
+    this.give(bytes);
+    return false;
+  }
+
+  give(bytes: number): void {
+    Atomics.sub(this.#counters, this.#base + BUFFERED, bytes);
+  }
+
+  get connections(): number {
+    return Atomics.load(this.#counters, this.#base + CONNECTIONS);
+  }
+
+  get bufferedBytes(): number {
+    return Atomics.load(this.#counters, this.#base + BUFFERED);
+  }
+}
+
+/** Pods per node that can be enrolled at a time: Kubernetes allows 110 a node by default and 500 at most in practice. */
+export const MAX_PODS = 4096;
+
+/** Counters for MAX_PODS pods, to be shared with every data thread. */
+export function createPodCounters(): SharedArrayBuffer {
+  return new SharedArrayBuffer(MAX_PODS * WORDS_PER_SLOT * Int32Array.BYTES_PER_ELEMENT);
+}
+
+const WORDS_PER_SLOT = 2;
+const CONNECTIONS = 0;
+const BUFFERED = 1;
+
+/** Connections that have not authenticated yet, on one listener of one thread: in total and by source address. */
+export class AdmissionControl {
+  readonly #limits: DataLimits;
+  readonly #bySource = new Map<string, number>();
+  #total = 0;
+
+  constructor(limits: DataLimits) {
+    this.#limits = limits;
+  }
+
+  /** False (and nothing counted) when the listener or the source has too many in flight. */
+  enter(source: string): boolean {
+    const mine = this.#bySource.get(source) ?? 0;
+    if (this.#total >= this.#limits.unauthenticatedPerListener) return false;
+    if (mine >= this.#limits.unauthenticatedPerSource) return false;
+    this.#total++;
+    this.#bySource.set(source, mine + 1);
+    return true;
+  }
+
+  leave(source: string): void {
+    const mine = this.#bySource.get(source) ?? 0;
+    if (mine === 0) return;
+    this.#total--;
+    if (mine === 1) this.#bySource.delete(source);
+    else this.#bySource.set(source, mine - 1);
+  }
+
+  get total(): number {
+    return this.#total;
+  }
+}
