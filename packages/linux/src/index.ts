@@ -1,1 +1,12 @@
-export * from "./native-buffer.ts";
+export { AddressBuffer, familyOf, ipFromWords, isMappedV4, NO_ADDRESS } from "./address-buffer.ts";
+export { AF_INET, AF_INET6 } from "./constants.ts";
+export { CLOSED, Descriptor, duplicateNumber, openDescriptorCount, openDescriptors } from "./descriptor.ts";
+export { EpollSet, Readiness } from "./epoll.ts";
+export { Errno, errnoName, errnoText, orThrow, SystemError } from "./errno.ts";
+export { type DescriptorLimit, descriptorLimit, raiseDescriptorLimit, setDescriptorLimit } from "./limits.ts";
+export { NativeBuffer, NativeView } from "./native-buffer.ts";
+export { currentNamespaceKey, NetNamespace } from "./net-namespace.ts";
+export * from "./socket.ts";
+export * from "./socket-options.ts";
+export { readSysctl, writeSysctl } from "./sysctl.ts";
+export { openEventDescriptor, Waker } from "./waker.ts";
