@@ -1,1 +1,10 @@
+export * from "./authorize.ts";
+export * from "./defaults.ts";
+export * from "./inbound.ts";
 export * from "./model.ts";
+export * from "./outbound.ts";
+export { type PolicyScope, scopeTouches } from "./policy-index.ts";
+export * from "./state.ts";
+export { bestService, isVisible } from "./service-index.ts";
+export { formatGateway, isGatewayWorkload } from "./gateway.ts";
+export type { LocalWorkloadKey } from "./workload-index.ts";
