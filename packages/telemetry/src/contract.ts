@@ -18,10 +18,14 @@ export interface DataTelemetry {
   readonly log: Log;
   /** The DNS series of one client workload and query; cheap, may be called for every query. */
   dns(labels: DnsLabels): DnsSeries;
+  /** Counts a connection whose destination address had to be looked up by name. */
+  onDemandDns(source: PeerLabels | undefined, hostname: string): void;
   /** Adds to one of Tulle's own counters. */
   count(counter: TulleCounter, by?: number): void;
   /** Adds to a gauge of Tulle's own; negative numbers subtract. */
   gauge(gauge: TulleGauge, by: number): void;
+  /** Once per turn of the loop: a thread that stops turning is noticed by the readiness check. */
+  turn(): void;
 }
 
 /** Why a connection ended, as `response_flags` shows it (spec: l4-ztunnel §9.3). "-" is a normal end, a drain included. */
