@@ -1,3 +1,5 @@
+export { ChangeCodec, decodeChange, encodeChange } from "./codec/change.ts";
+export { MAX_CHANGE_BYTES } from "./codec/wire.ts";
 export * from "./authorize.ts";
 export * from "./defaults.ts";
 export * from "./inbound.ts";

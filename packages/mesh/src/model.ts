@@ -81,6 +81,8 @@ export interface LoadBalancer {
   readonly healthPolicy: "OnlyHealthy" | "AllowAll";
 }
 
+export type AppProtocol = "HTTP11" | "HTTP2" | "GRPC" | "TCP" | "TLS";
+
 export interface WeightedWaypoint {
   readonly destination: GatewayAddress;
   readonly weight: number;
@@ -103,6 +105,10 @@ export interface Service {
   readonly ipFamilies: "IPv4" | "IPv6" | "Dual" | undefined;
   readonly canonical: boolean;
   readonly visibility: "Public" | "Namespace";
+  /** Service port → what is spoken there; a port without an entry: unknown. L4 does not look at it. */
+  readonly appProtocols?: ReadonlyMap<number, AppProtocol>;
+  /** Ingress gateways send to the waypoint, too. Absent: false. */
+  readonly ingressUseWaypoint?: boolean;
 }
 
 export type StringMatch =
