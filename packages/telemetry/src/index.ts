@@ -1,9 +1,12 @@
 export * from "./access-log.ts";
 export * from "./contract.ts";
 export * from "./data-telemetry.ts";
+export * from "./exposition.ts";
 export * from "./log-filter.ts";
 export * from "./log-line.ts";
-export * from "./metric-families.ts";
-export * from "./record-ring.ts";
-export * from "./series-table.ts";
+export * from "./log-writer.ts";
+export * from "./main-metrics.ts";
+export * from "./process-metrics.ts";
+export { createRing, MAX_RECORD_BYTES, RingConsumer, RingProducer, type RingOptions } from "./record-ring.ts";
+export * from "./telemetry-hub.ts";
 export * from "./thread-telemetry.ts";

@@ -55,10 +55,9 @@ export function quote(value: string): string {
   return NEEDS_ESCAPE.test(value) ? `"${value.replace(ESCAPED, escape)}"` : `"${value}"`;
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
-const NEEDS_ESCAPE = /["\\\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
-const ESCAPED = /["\\\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+/** Everything but printable characters that mean themselves: quotes, backslashes, controls, line separators. */
+const NEEDS_ESCAPE = /[^ !#-[\]-~\u00a0-\u2027\u202a-\uffff]/;
+const ESCAPED = new RegExp(NEEDS_ESCAPE, "g");
 
 function escape(char: string): string {
   switch (char) {
