@@ -1,0 +1,11 @@
+export { ByteQueue } from "./byte-queue.ts";
+export * from "./connection.ts";
+export { ErrorCode, errorCodeName, Http2Error } from "./error.ts";
+export type { RequestHead, ResponseHead } from "./head.ts";
+export type { HeaderField } from "./hpack-decoder.ts";
+export type { Http2Limits } from "./limits.ts";
+export type { Timers } from "./liveness.ts";
+export { type ByteBudget, LARGE_BUFFER, SMALL_BUFFER, ThreadMemory } from "./memory.ts";
+export type { Http2Transport } from "./output.ts";
+export type { Settings } from "./settings.ts";
+export { Http2Stream, type StreamHandler } from "./stream.ts";
