@@ -58,7 +58,7 @@ function suffix(family: Pick<Family, "type">): string {
 function samples(schema: Schema, family: Family, series: MergedSeries): string {
   if (family.type === "histogram") return histogram(family, series);
   const value = series.value(family.cell);
-  if (!isShown(schema, family, value)) return "";
+  if (!isShown(schema, family, series, value)) return "";
   return sample(family.name + suffix(family), series.labels(), value);
 }
 

@@ -1,5 +1,5 @@
 import { type Family, SCHEMAS, type Schema } from "./metric-families.ts";
-import { ABSENT, openSeriesMemory, type SeriesMemory, seriesCounts } from "./series-table.ts";
+import { ABSENT, LABEL_OVERFLOW, openSeriesMemory, type SeriesMemory, seriesCounts } from "./series-table.ts";
 
 /** One label tuple, added up over all tables that know it. */
 export interface MergedSeries {
@@ -7,6 +7,8 @@ export interface MergedSeries {
   labels(): string;
   /** The sum of number `cell` of the series over all tables. */
   value(cell: number): number;
+  /** The series that stands for tuples that found no room. */
+  readonly overflow: boolean;
 }
 
 /** Reads the series of several tables as one. Holds ids, not texts, so that it stays small. */
@@ -50,12 +52,13 @@ export class SeriesReader {
   }
 }
 
-/** True when a family prints this value: counters that have never counted stay out, unless they have no labels. */
-export function isShown(schema: Schema, family: Family, value: number): boolean {
-  return value !== 0 || family.type === "gauge" || schema.labels.length === 0;
+/** Zeros that are printed: gauges of what exists, and everything that has no labels. */
+export function isShown(schema: Schema, family: Family, series: MergedSeries, value: number): boolean {
+  return value !== 0 || schema.labels.length === 0 || (family.type === "gauge" && !series.overflow);
 }
 
 class Merged implements MergedSeries {
+  readonly overflow: boolean;
   readonly #schema: Schema;
   readonly #labels: readonly number[];
   readonly #texts: Texts;
@@ -65,6 +68,7 @@ class Merged implements MergedSeries {
     this.#schema = schema;
     this.#labels = labels;
     this.#texts = texts;
+    this.overflow = labels.length > 0 && labels.every((label) => texts.escaped(label) === LABEL_OVERFLOW);
   }
 
   add(cells: Float64Array, cell: number): void {
