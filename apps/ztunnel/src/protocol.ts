@@ -25,8 +25,6 @@ export interface DataSettings {
     readonly inboundPlaintext: number;
     readonly inboundHbone: number;
   };
-  /** Ports that may not be reached through the proxy (spec: l4-ztunnel §1.5). */
-  readonly illegalPorts: readonly number[];
   /** The mesh's own pod and service ranges: an address in them that is not in the snapshot is refused, never passed through. */
   readonly meshCidrs: readonly string[];
   readonly pool: {
@@ -99,7 +97,7 @@ export type Command =
       readonly proxy: ProxyKind;
       readonly uid: string;
       readonly workload: WorkloadInfo;
-      /** A descriptor of the pod's network namespace that this thread owns from now on; undefined: our own namespace. */
+      /** A descriptor of the pod's network namespace, to be duplicated before the answer; undefined: our own namespace. */
       readonly namespace: number | undefined;
       /** Where in the shared counters this pod's limits are kept. */
       readonly slot: number;

@@ -35,13 +35,13 @@ test("buffered bytes are refused beyond the limit and can be given back", () => 
 
 test("unauthenticated connections are bounded by source and in total", () => {
   const admission = new AdmissionControl(limits);
-  assert.ok(admission.enter("10.0.0.1"));
-  assert.ok(admission.enter("10.0.0.1"));
-  assert.ok(!admission.enter("10.0.0.1"), "one source may not take all places");
-  assert.ok(admission.enter("10.0.0.2"));
-  assert.ok(!admission.enter("10.0.0.3"), "the listener is full");
+  assert.equal(admission.enter("10.0.0.1"), undefined);
+  assert.equal(admission.enter("10.0.0.1"), undefined);
+  assert.equal(admission.enter("10.0.0.1"), "source", "one source may not take all places");
+  assert.equal(admission.enter("10.0.0.2"), undefined);
+  assert.equal(admission.enter("10.0.0.3"), "listener", "the listener is full");
   admission.leave("10.0.0.1");
-  assert.ok(admission.enter("10.0.0.3"));
+  assert.equal(admission.enter("10.0.0.3"), undefined);
   admission.leave("10.0.0.9");
   assert.equal(admission.total, 3, "an unknown source cannot free a place");
 });

@@ -69,14 +69,14 @@ export class AdmissionControl {
     this.#limits = limits;
   }
 
-  /** False (and nothing counted) when the listener or the source has too many in flight. */
-  enter(source: string): boolean {
+  /** Undefined: counted. Else (and nothing counted) what has too many in flight. */
+  enter(source: string): "listener" | "source" | undefined {
     const mine = this.#bySource.get(source) ?? 0;
-    if (this.#total >= this.#limits.unauthenticatedPerListener) return false;
-    if (mine >= this.#limits.unauthenticatedPerSource) return false;
+    if (this.#total >= this.#limits.unauthenticatedPerListener) return "listener";
+    if (mine >= this.#limits.unauthenticatedPerSource) return "source";
     this.#total++;
     this.#bySource.set(source, mine + 1);
-    return true;
+    return undefined;
   }
 
   leave(source: string): void {

@@ -92,6 +92,8 @@ export interface Destination {
  */
 export class SimulatedNetwork {
   faults: NetworkFaults;
+  /** Sees every segment as it leaves: for invariants such as "nothing in the clear between two hosts". */
+  onSegment: ((from: SimulatedNamespace, to: SimulatedNamespace, bytes: Uint8Array) => void) | undefined;
   readonly random: Random;
   readonly #events = new EventQueue();
   readonly #namespaces = new Map<string, SimulatedNamespace>();

@@ -117,6 +117,7 @@ export class Pipe {
 
   #send(bytes: Buffer): void {
     this.#network.record("bytes", this.#name, bytes);
+    this.#network.onSegment?.(this.#ends.from, this.#ends.to, bytes);
     this.#inFlight += bytes.length;
     if (this.#network.happens(this.#network.faults.resets)) return this.reset();
     this.#arrive("segment", () => {

@@ -1,0 +1,44 @@
+import { receiveMessageOnPort, workerData } from "node:worker_threads";
+import { duplicateNumber, NetNamespace } from "@tulle/linux";
+import { EpollReactor } from "@tulle/reactor";
+import { createDataTelemetry } from "@tulle/telemetry";
+import { TlsContext } from "@tulle/tls";
+import type { ThreadInput } from "../data-threads.ts";
+import type { Command } from "../protocol.ts";
+import { DataThread } from "./thread.ts";
+
+/** The entry of a data thread: from here on the thread belongs to its reactor and never returns to Node's loop. */
+
+/** A bounded wait: a thread that is blocked in the kernel cannot be ended from outside. */
+const MAX_WAIT_MS = 500;
+
+const input = workerData as ThreadInput;
+const telemetry = createDataTelemetry(input.telemetry);
+const reactor = new EpollReactor({ onFault: () => telemetry.count("handler_faults") });
+const thread = new DataThread({
+  settings: input.settings,
+  reactor,
+  telemetry,
+  podCounters: new Int32Array(input.podCounters),
+  createContext: (material) => TlsContext.create(material, { pqcOnly: input.settings.pqcOnly }),
+  adoptNamespace: (descriptor) => NetNamespace.adopt(duplicateNumber(descriptor, "netns")),
+  report: (report) => input.port.postMessage(report),
+});
+
+function readCommands(): void {
+  for (;;) {
+    const received = receiveMessageOnPort(input.port) as { readonly message: Command } | undefined;
+    if (received === undefined) return;
+    thread.handle(received.message);
+  }
+}
+
+reactor.onWake(readCommands);
+input.port.postMessage({ kind: "ready", wakeDescriptor: reactor.wakeDescriptor });
+while (!thread.exiting) {
+  reactor.turn(MAX_WAIT_MS);
+  telemetry.turn();
+}
+thread.close();
+reactor.close();
+input.port.close();
