@@ -42,7 +42,7 @@ function main(config: WaypointDoubleConfig): void {
     settings: { initialWindowSize: WINDOW },
   });
   server.on("session", (session) => session.on("error", () => session.destroy()));
-  server.on("stream", (stream, headers) => {
+  server.on("stream", (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => {
     stream.on("error", () => stream.destroy());
     const socket = stream.session?.socket as tls.TLSSocket;
     const identity = spiffeOf(socket.getPeerX509Certificate()?.subjectAltName ?? "");
