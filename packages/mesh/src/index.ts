@@ -1,4 +1,5 @@
 export { ChangeCodec, decodeChange, encodeChange } from "./codec/change.ts";
+export * from "./dump.ts";
 export { MAX_CHANGE_BYTES } from "./codec/wire.ts";
 export * from "./authorize.ts";
 export * from "./defaults.ts";
@@ -10,3 +11,4 @@ export * from "./state.ts";
 export { bestService, isVisible } from "./service-index.ts";
 export { formatGateway, isGatewayWorkload } from "./gateway.ts";
 export type { LocalWorkloadKey } from "./workload-index.ts";
+export { type PutChange, ResourceLog, resourceKey } from "./resource-log.ts";

@@ -3,15 +3,13 @@ import { ADDRESS_TYPE, AUTHORIZATION_TYPE, security, wds } from "@tulle/api";
 import type { MeshChange, Policy, Service, Workload } from "./model.ts";
 import { policyKey, serviceKey } from "./model.ts";
 import { policyFromProto, serviceFromProto, workloadFromProto } from "./wds/from-proto.ts";
+import type { PutChange } from "./resource-log.ts";
 import { type Decoded, decoded, rejected } from "./wds/reader.ts";
 import { policyToProto, serviceToProto, workloadToProto } from "./wds/to-proto.ts";
 
 export { policyFromProto, serviceFromProto, unreadableSans, workloadFromProto } from "./wds/from-proto.ts";
 export type { Decoded } from "./wds/reader.ts";
 export { policyToProto, serviceToProto, workloadToProto } from "./wds/to-proto.ts";
-
-/** A change that puts something in place; `wds` can write it. */
-export type PutChange = Extract<MeshChange, { kind: "workload" | "service" | "policy" }>;
 
 /** One resource as it goes over xDS. */
 export interface WireResource {
