@@ -1,0 +1,33 @@
+# Sourced. Which programs each task runs, and the Debian package that holds each: "program package".
+
+# What a mesh on one machine needs.
+start_tools="nft nftables
+ip iproute2
+ss iproute2
+nsenter util-linux
+setpriv util-linux
+unshare util-linux"
+
+# What the tests and the bench add: foreign peers, load generators, captures.
+test_tools="$start_tools
+conntrack conntrack
+curl curl
+h2load nghttp2-client
+haproxy haproxy
+iperf3 iperf3
+nghttp nghttp2-client
+nginx nginx-light
+openssl openssl
+tcpdump tcpdump
+wrk wrk"
+
+# Services that apt would start, now or at the next boot, only because a test wants the program.
+system_services="haproxy nginx iperf3"
+
+# The lines "program package" of those tools of list $1 that are not there.
+missing_tools() {
+  local program package
+  while read -r program package; do
+    [ -z "$program" ] || type -P "$program" >/dev/null || echo "$program $package"
+  done <<<"$1"
+}
