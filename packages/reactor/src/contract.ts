@@ -122,7 +122,10 @@ export interface ConnectOptions extends SocketOptions {
 export interface ConnectionHandler {
   /** connect() is over: 0 or -errno. After an error the connection is closed already. Not called for accepted connections. */
   onConnected(connection: Connection, error: number): void;
-  /** Bytes, EOF or an error can be read. Called again only after `read` has returned AGAIN or `resumeReading` was called. */
+  /**
+   * Bytes, EOF or an error can be read. Called again only after `read` has returned AGAIN or `resumeReading` was called;
+   * after EOF, once more if the peer resets the connection: `read` returns that error then instead of 0.
+   */
   onReadable(connection: Connection): void;
   /** Called once there is room again after `write` returned less than it was given (or AGAIN). */
   onWritable(connection: Connection): void;
@@ -143,7 +146,7 @@ export interface Connection {
   /** SO_ORIGINAL_DST (v4, then v6), else the local address. Cached after the first call. */
   originalDestination(): SocketAddress;
   setHandler(handler: ConnectionHandler): void;
-  /** Bytes read into buffer[offset, offset+length), 0 at EOF, AGAIN, or -errno (-104 ECONNRESET …). Throws RangeError on a bad range. */
+  /** Bytes read into buffer[offset, offset+length), 0 at EOF, AGAIN, or -errno (-104 ECONNRESET …). Throws RangeError on a bad range or a length of 0. */
   read(buffer: NativeBuffer, offset: number, length: number): number;
   /** Bytes accepted (maybe fewer than given), AGAIN, or -errno (-32 EPIPE, -104 ECONNRESET …). Never raises SIGPIPE. */
   write(buffer: NativeBuffer, offset: number, length: number): number;
@@ -170,7 +173,7 @@ export interface DatagramHandler {
 export interface DatagramSocket {
   readonly closed: boolean;
   readonly address: SocketAddress;
-  /** Length of one datagram (0 is a datagram too), AGAIN, or -errno. The sender is in `sender` until the next call. */
+  /** Length of one datagram (0 is a datagram too), AGAIN, or -errno (-90 EMSGSIZE: it did not fit and is gone). The sender is in `sender` until the next call. */
   receive(buffer: NativeBuffer, offset: number, length: number): number;
   readonly sender: SocketAddress;
   /** Bytes sent, AGAIN (dropped: the caller may retry), or -errno. */

@@ -1,1 +1,2 @@
 export * from "./contract.ts";
+export { EpollReactor, type EpollReactorOptions } from "./epoll-reactor.ts";

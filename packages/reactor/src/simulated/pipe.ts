@@ -119,7 +119,11 @@ export class Pipe {
     this.#network.record("bytes", this.#name, bytes);
     this.#network.onSegment?.(this.#ends.from, this.#ends.to, bytes);
     this.#inFlight += bytes.length;
-    if (this.#network.happens(this.#network.faults.resets)) return this.reset();
+    if (this.#network.happens(this.#network.faults.resets)) {
+      // Something in between breaks the connection: both ends are told.
+      this.reset();
+      return this.#onRefused();
+    }
     this.#arrive("segment", () => {
       this.#inFlight -= bytes.length;
       if (this.#resetArrived) return;
