@@ -12,3 +12,5 @@ export { bestService, isVisible } from "./service-index.ts";
 export { formatGateway, isGatewayWorkload } from "./gateway.ts";
 export type { LocalWorkloadKey } from "./workload-index.ts";
 export { type PutChange, ResourceLog, resourceKey } from "./resource-log.ts";
+export * from "./dns.ts";
+export * from "./tunnel-headers.ts";
