@@ -77,7 +77,7 @@ export class Http2Connection implements Task {
   /** What the peer counts with as the initial window of its streams: the default until it has acknowledged ours. */
   initialWindow = DEFAULT_WINDOW;
   readonly encoder = new HpackEncoder();
-  readonly #memory: ThreadMemory;
+  readonly memory: ThreadMemory;
   readonly #timers: Timers;
   readonly #transport: Http2Transport;
   readonly #inbound: Inbound;
@@ -94,7 +94,7 @@ export class Http2Connection implements Task {
     this.role = options.role;
     this.handler = options.handler;
     this.limits = resolveLimits(options.role, options.limits);
-    this.#memory = options.memory;
+    this.memory = options.memory;
     this.#timers = options.timers;
     this.#transport = options.transport;
     this.output = new Output(options.transport, options.memory);
@@ -279,7 +279,7 @@ export class Http2Connection implements Task {
 
   sendHeaders(stream: Http2Stream, section: readonly HeaderField[], end: boolean): void {
     if (this.closed) return;
-    const space = this.#memory.headerSpace(HpackEncoder.room(section));
+    const space = this.memory.headerSpace(HpackEncoder.room(section));
     const length = this.encoder.encode(section, space, 0);
     let flags: number = end ? Flag.END_STREAM : 0;
     let type: number = FrameType.HEADERS;
@@ -378,7 +378,7 @@ export class Http2Connection implements Task {
       stream.waiting = false;
       this.#turnOf = stream;
       this.#turnLeft = QUANTUM;
-      stream.handler.onWritable(stream);
+      stream.handler.onSendable(stream);
       this.#turnOf = undefined;
     }
     if (this.#line.length > 0 && !this.output.blocked && this.sendWindow > 0) this.wantPump();

@@ -299,7 +299,7 @@ const MAX_DEBUG = 256;
 function wake(stream: Http2Stream): void {
   if (!stream.starved || stream.sendWindow <= 0 || stream.closed) return;
   stream.starved = false;
-  stream.handler.onWritable(stream);
+  stream.handler.onSendable(stream);
 }
 
 /** Which stream a frame may belong to and how long it must be, as far as this makes it a connection error. */

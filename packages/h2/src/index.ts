@@ -6,6 +6,8 @@ export type { HeaderField } from "./hpack-decoder.ts";
 export type { Http2Limits } from "./limits.ts";
 export type { Timers } from "./liveness.ts";
 export { type ByteBudget, LARGE_BUFFER, SMALL_BUFFER, ThreadMemory } from "./memory.ts";
+export { closeGently } from "./gentle-close.ts";
 export type { Http2Transport } from "./output.ts";
+export { servePlain, type PlainOptions } from "./plain-transport.ts";
 export type { Settings } from "./settings.ts";
 export { Http2Stream, type StreamHandler } from "./stream.ts";

@@ -21,7 +21,7 @@ export interface StreamHandler {
   /** The stream is over: reset by the peer (`error.remote`), by a violation, or with its connection. */
   onReset(stream: Http2Stream, error: Http2Error): void;
   /** `reserve` returned 0 and may succeed now. */
-  onWritable(stream: Http2Stream): void;
+  onSendable(stream: Http2Stream): void;
 }
 
 /** One stream. Made by `Http2Connection.open`, or by the connection for `onRequest`. */
@@ -89,7 +89,7 @@ export class Http2Stream {
 
   /**
    * Makes room for one DATA frame and returns how many bytes (at most `wanted`) may be put into `connection.output.buffer`
-   * at `connection.output.offset`; `commit` or `cancel` must follow at once. 0: not now, `onWritable` will be called.
+   * at `connection.output.offset`; `commit` or `cancel` must follow at once. 0: not now, `onSendable` will be called.
    */
   reserve(wanted: number): number {
     if (this.closed || this.localEnded) return 0;
@@ -106,7 +106,7 @@ export class Http2Stream {
     this.connection.output.cancel();
   }
 
-  /** Copies bytes into DATA frames as far as they may be sent now; returns how many. After fewer, `onWritable` will be called. */
+  /** Copies bytes into DATA frames as far as they may be sent now; returns how many. After fewer, `onSendable` will be called. */
   write(source: Uint8Array, offset: number, length: number): number {
     let sent = 0;
     while (sent < length) {
@@ -198,5 +198,5 @@ export const refusingHandler: StreamHandler = {
     stream.reset(ErrorCode.REFUSED_STREAM);
   },
   onReset() {},
-  onWritable() {},
+  onSendable() {},
 };
