@@ -104,7 +104,7 @@ export class ApplicationPeer implements ConnectionHandler {
       }
       const length = connection.read(this.#buffer, 0, CHUNK);
       if (length === AGAIN) return;
-      if (length < 0) return this.#end("reset");
+      if (length < 0) return this.#broken(connection);
       if (length === 0) return this.#onEnd(connection);
       this.#check(length);
     }
@@ -141,7 +141,7 @@ export class ApplicationPeer implements ConnectionHandler {
       streamBytes(this.#outgoing, this.sent, length).copy(this.#buffer.bytes);
       const done = connection.write(this.#buffer, 0, length);
       if (done === AGAIN) return;
-      if (done < 0) return this.#end("reset");
+      if (done < 0) return this.#broken(connection);
       this.sent += done;
       if (done < length) return;
     }
@@ -170,6 +170,11 @@ export class ApplicationPeer implements ConnectionHandler {
     if (!this.#finished || !this.sawEnd || this.over) return;
     connection.close();
     this.#end("ended");
+  }
+
+  #broken(connection: Connection): void {
+    connection.close();
+    this.#end("reset");
   }
 
   #end(state: PeerState): void {

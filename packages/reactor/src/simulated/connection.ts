@@ -89,9 +89,9 @@ export class SimulatedConnection implements Connection {
       return done;
     }
     if (pipe.wasReset) return -Errno.ECONNRESET;
-    if (pipe.ended) return 0;
+    // After EOF a reset may still come.
     this.#wantsReadable = true;
-    return AGAIN;
+    return pipe.ended ? 0 : AGAIN;
   }
 
   write(buffer: NativeBuffer, offset: number, length: number): number {

@@ -55,7 +55,7 @@ export class SimulatedDatagramSocket implements DatagramSocket {
     if (target === undefined || network.happens(network.faults.datagramLoss)) return length;
     const from = { ip: this.#namespace.sourceFor(to.ip), port: this.address.port };
     const at = network.arrival(this.#namespace, target, 0);
-    network.schedule(at - network.now, () => target.datagrams.get(to.port)?.deliver(bytes, from));
+    network.scheduleAt(at, () => target.datagrams.get(to.port)?.deliver(bytes, from));
     return length;
   }
 

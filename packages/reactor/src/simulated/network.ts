@@ -184,6 +184,11 @@ export class SimulatedNetwork {
     return this.#events.add(this.#now + delayMs, run);
   }
 
+  /** At an absolute time: two events for the same instant stay in order, which `now + (at - now)` would not promise. */
+  scheduleAt(at: number, run: () => void): { cancel(): void } {
+    return this.#events.add(at, run);
+  }
+
   /** Runs the next event, if it comes before the deadline; else time goes on to the deadline. */
   advance(deadline: number): boolean {
     const event = this.#events.takeBefore(deadline);

@@ -143,7 +143,7 @@ export class Pipe {
   #arrive(what: string, deliver: () => void): void {
     const at = this.#network.arrival(this.#ends.from, this.#ends.to, this.#lastArrival);
     this.#lastArrival = Math.max(this.#lastArrival, at);
-    this.#network.schedule(at - this.#network.now, () => {
+    this.#network.scheduleAt(at, () => {
       this.#network.record(what, this.#name);
       deliver();
     });
@@ -158,6 +158,6 @@ export class Pipe {
   #unblockWriter(): void {
     this.#writerBlocked = false;
     const at = this.#network.arrival(this.#ends.to, this.#ends.from, 0);
-    this.#network.schedule(at - this.#network.now, this.#ends.onRoom);
+    this.#network.scheduleAt(at, this.#ends.onRoom);
   }
 }

@@ -101,13 +101,13 @@ export class SimulatedReactor implements Reactor {
       network.schedule(CONNECT_TIMEOUT_MS, () => client.connected(-Errno.ETIMEDOUT));
       return client;
     }
-    network.schedule(arrival - network.now, () => {
+    network.scheduleAt(arrival, () => {
       const error = this.#handshake(client, target.namespace, target.port, options.address);
       const back = network.arrival(target.namespace, namespace, 0);
       if (back === Number.POSITIVE_INFINITY) {
         network.schedule(CONNECT_TIMEOUT_MS, () => client.connected(-Errno.ETIMEDOUT));
       } else {
-        network.schedule(back - network.now, () => client.connected(error));
+        network.scheduleAt(back, () => client.connected(error));
       }
     });
     return client;
