@@ -1,11 +1,14 @@
 export { AddressBuffer, familyOf, ipFromWords, isMappedV4, NO_ADDRESS } from "./address-buffer.ts";
+export { MAX_DESCRIPTORS_PER_PACKET } from "./ancillary.ts";
 export { AF_INET, AF_INET6 } from "./constants.ts";
 export { CLOSED, Descriptor, duplicateNumber, openDescriptorCount, openDescriptors } from "./descriptor.ts";
+export { DescriptorWatch } from "./descriptor-watch.ts";
 export { EpollSet, Readiness } from "./epoll.ts";
 export { Errno, errnoName, errnoText, orThrow, SystemError } from "./errno.ts";
 export { type DescriptorLimit, descriptorLimit, raiseDescriptorLimit, setDescriptorLimit } from "./limits.ts";
 export { NativeBuffer, NativeView } from "./native-buffer.ts";
 export { currentNamespaceKey, NetNamespace } from "./net-namespace.ts";
+export { SeqpacketListener, SeqpacketSocket } from "./seqpacket.ts";
 export * from "./socket.ts";
 export * from "./socket-options.ts";
 export { readSysctl, writeSysctl } from "./sysctl.ts";
