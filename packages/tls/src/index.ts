@@ -1,1 +1,4 @@
+export { TlsContext, type TlsContextOptions } from "./context.ts";
 export * from "./contract.ts";
+export { liveTlsObjects, type TlsObjectKind } from "./ledger.ts";
+export type { TlsErrorCode } from "./tls-error.ts";

@@ -1,0 +1,21 @@
+/** Kinds of native objects that this package owns. */
+export type TlsObjectKind = "context" | "session" | "output" | "backlog";
+
+const live: Record<TlsObjectKind, number> = { context: 0, session: 0, output: 0, backlog: 0 };
+
+/**
+ * Native objects of this thread that are alive, by kind: `context` (SSL_CTX), `session` (SSL), `backlog` (ciphertext that
+ * was fed but not read), `output` (ciphertext buffers, the few empty ones that are kept for reuse left out).
+ */
+export function liveTlsObjects(): Readonly<Record<TlsObjectKind, number>> {
+  return { ...live };
+}
+
+export function born(kind: TlsObjectKind): void {
+  live[kind]++;
+}
+
+export function freed(kind: TlsObjectKind): void {
+  live[kind]--;
+  if (live[kind] < 0) throw new Error(`a native ${kind} was freed twice`);
+}
