@@ -19,9 +19,15 @@ if (!Number.isInteger(first) || !Number.isInteger(count) || count < 1) {
 }
 
 let failed = 0;
+let connections = 0;
+let ended = 0;
+let bytes = 0;
 const startedAt = performance.now();
 for (let seed = first; seed < first + count; seed++) {
   const result = runScenario(seed, simulationContext(seed));
+  connections += result.connections;
+  ended += result.ended;
+  bytes += result.bytes;
   const verbose = values.seed !== undefined;
   if (verbose) {
     const again = runScenario(seed, simulationContext(seed));
@@ -35,5 +41,6 @@ for (let seed = first; seed < first + count; seed++) {
   for (const violation of result.violations) console.error(`  ${violation}`);
 }
 const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+console.log(`${connections} connections, ${ended} of them to an orderly end, ${bytes} bytes`);
 console.log(`${count} seed(s) from ${first} in ${seconds} s, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
