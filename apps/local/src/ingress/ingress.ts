@@ -1,0 +1,136 @@
+import { createServer, type Server, type Socket } from "node:net";
+import type { Log } from "@tulle/base";
+import type { SystemPod } from "../objects/cluster.ts";
+import { hostnameOf } from "../objects/endpoints.ts";
+import type { Objects } from "../objects/object-store.ts";
+import { describe, keyOf, type Service } from "../resources/kinds.ts";
+import type { Child } from "../runtime/child-process.ts";
+import type { RelayMessage } from "./relay.ts";
+
+/**
+ * Services of type LoadBalancer on ports of this machine. The client outside is plain TCP over loopback; from the ingress pod
+ * on, the connection is the mesh's, under the identity of that pod: nothing in plaintext crosses the bridge.
+ */
+
+export const INGRESS_NAMESPACE = "tulle-ingress";
+const INGRESS_ACCOUNT = "ingress";
+/** Loopback only: a try-out does not belong on the network of whoever runs it. */
+const HOST = "127.0.0.1";
+
+/** The pod that the connections enter the mesh through. `appFolder` holds relay.ts. */
+export function ingressPod(appFolder: string): SystemPod {
+  return {
+    namespace: INGRESS_NAMESPACE,
+    name: INGRESS_ACCOUNT,
+    serviceAccountName: INGRESS_ACCOUNT,
+    labels: { app: INGRESS_ACCOUNT, "istio.io/dataplane-mode": "ambient" },
+    container: { name: "relay", command: ["node", "relay.ts"] },
+    appFolder,
+  };
+}
+
+export const INGRESS_POD_KEY = `${INGRESS_NAMESPACE}/${INGRESS_ACCOUNT}`;
+
+export interface Published {
+  readonly service: string;
+  readonly url: string;
+}
+
+interface Route {
+  readonly service: string;
+  readonly host: string;
+  readonly port: number;
+  readonly hostPort: number;
+}
+
+export class Ingress {
+  readonly #log: Log;
+  readonly #clusterDomain: string;
+  readonly #portOffset: number;
+  #routes = new Map<string, Route>();
+  #child: Child | undefined;
+
+  /** `portOffset` is added to every service port, so that several meshes fit on one machine. */
+  constructor(options: { readonly clusterDomain: string; readonly portOffset: number; readonly log: Log }) {
+    this.#log = options.log;
+    this.#clusterDomain = options.clusterDomain;
+    this.#portOffset = options.portOffset;
+  }
+
+  get published(): Published[] {
+    return [...this.#routes.values()].map(({ service, hostPort }) => ({
+      service,
+      url: `http://localhost:${hostPort}/`,
+    }));
+  }
+
+  /** Rejects when a port that is wanted now cannot be had; for the start, where it is an error. */
+  async checkPorts(objects: Objects): Promise<void> {
+    for (const route of this.#wanted(objects).values()) (await listen(route, (early) => early.destroy())).close();
+  }
+
+  /** Publishes what is new and takes back what is gone. */
+  update(objects: Objects): void {
+    const wanted = this.#wanted(objects);
+    const gone = [...this.#routes.keys()].filter((key) => !wanted.has(key));
+    const fresh = [...wanted].filter(([key]) => !this.#routes.has(key)).map(([, route]) => route);
+    this.#routes = wanted;
+    // A listening socket that was given away cannot be taken back: the relay starts anew with those that remain.
+    if (gone.length > 0) this.#child?.signal("SIGTERM");
+    else for (const route of fresh) this.#hand(route);
+  }
+
+  /** A new relay process: it gets all listeners. */
+  readonly attach = (child: Child): void => {
+    this.#child = child;
+    for (const route of this.#routes.values()) this.#hand(route);
+  };
+
+  #wanted(objects: Objects): Map<string, Route> {
+    const routes = new Map<string, Route>();
+    for (const service of objects.services.filter(({ spec }) => spec.type === "LoadBalancer")) {
+      for (const { port } of service.spec.ports ?? []) {
+        const hostPort = port + this.#portOffset;
+        const route = { service: keyOf(service), host: this.#addressOf(service), port, hostPort };
+        const clash = [...routes.values()].find((one) => one.hostPort === hostPort);
+        if (clash === undefined) routes.set(`${route.service} ${route.host} ${port}`, route);
+        else
+          this.#log.error(
+            `${describe(service)}: port ${hostPort} of this machine is taken by service ${clash.service}`,
+          );
+      }
+    }
+    return routes;
+  }
+
+  #addressOf(service: Service): string {
+    const [first] = service.spec.clusterIPs ?? [];
+    return first === undefined || first === "None" ? hostnameOf(service, this.#clusterDomain) : first;
+  }
+
+  #hand(route: Route): void {
+    const child = this.#child;
+    if (child === undefined || child.exited !== undefined) return;
+    const { host, port } = route;
+    const message = (type: RelayMessage["type"]): RelayMessage => ({ type, host, port });
+    listen(route, (early) => child.process.send(message("connection"), early)).then(
+      (server) => child.process.send(message("publish"), server, () => server.close()),
+      (error: Error) => this.#log.error(error.message),
+    );
+  }
+}
+
+/** The socket is made here, in the host's namespace; `early` gets connections that come before it is handed on. */
+function listen(route: Route, early: (connection: Socket) => void): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer({ pauseOnConnect: true }, early);
+    server.on("error", (error: NodeJS.ErrnoException) => {
+      const why =
+        error.code === "EADDRINUSE"
+          ? "another program uses it: end that program, or pass --port-offset 1000"
+          : error.message;
+      reject(new Error(`cannot serve ${route.service} on port ${route.hostPort} of this machine: ${why}`));
+    });
+    server.listen({ host: HOST, port: route.hostPort }, () => resolve(server));
+  });
+}

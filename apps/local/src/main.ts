@@ -1,0 +1,48 @@
+import { messageOf } from "@tulle/base";
+import { parseConfig, USAGE } from "./config.ts";
+import { terminalProgress } from "./ui/progress.ts";
+import { runLocalMesh, UserError } from "./wire.ts";
+
+/** Runs a mesh on this machine until SIGINT, SIGTERM or SIGHUP. Exit code 1: it could not run; 2: wrong arguments. */
+
+const args = process.argv.slice(2);
+if (args.includes("--help") || args.includes("-h")) {
+  console.log(USAGE);
+} else {
+  process.exitCode = await main(args);
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const progress = terminalProgress(process.stderr);
+  let config: ReturnType<typeof parseConfig>;
+  try {
+    config = parseConfig(argv, process.cwd());
+  } catch (error) {
+    progress.fail(`${messageOf(error)}\n\n${USAGE}`);
+    return 2;
+  }
+  const end = new AbortController();
+  let failure: unknown;
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => end.abort());
+  // Whatever goes wrong, the machine is left clean: the mesh is taken down and then the fault is reported.
+  for (const event of ["uncaughtException", "unhandledRejection"]) {
+    process.on(event, (error: unknown) => {
+      failure ??= error;
+      end.abort();
+    });
+  }
+  try {
+    await runLocalMesh(config, progress, end.signal);
+  } catch (error) {
+    failure ??= error;
+  }
+  if (failure === undefined) return 0;
+  progress.fail(
+    failure instanceof UserError
+      ? failure.message
+      : failure instanceof Error
+        ? (failure.stack ?? failure.message)
+        : String(failure),
+  );
+  return 1;
+}

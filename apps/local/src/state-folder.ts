@@ -1,0 +1,153 @@
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { messageOf } from "@tulle/base";
+import { deleteLink, deleteNamespace, namespacePath } from "./runtime/network.ts";
+
+/** Who owns a mesh on this machine, and how what a dead owner left behind is removed. */
+
+export interface MeshNames {
+  /** Folder of everything this mesh writes, 0700. */
+  readonly folder: string;
+  readonly bridge: string;
+  /** Every network namespace begins with it. */
+  readonly prefix: string;
+  node(name: string): string;
+  pod(namespace: string, name: string): string;
+  veth(serial: number | string): string;
+}
+
+/** Volatile: nothing of it has to survive a reboot, which removes namespaces and links too. */
+const RUN_FOLDER = "/run/tulle";
+const OWNER_FILE = "owner.json";
+
+/** The kernel allows 15 characters for a link; prefix and number need seven of them. */
+export const MESH_NAME = /^[a-z0-9]{1,8}$/;
+
+export function meshNames(name: string): MeshNames {
+  return {
+    folder: join(RUN_FOLDER, name),
+    bridge: `tulle-${name}`,
+    prefix: `tulle-${name}.`,
+    node: (node) => `tulle-${name}.${node}`,
+    pod: (namespace, pod) => `tulle-${name}.${namespace}.${pod}`,
+    veth: (serial) => `t${name}-${serial}`,
+  };
+}
+
+interface Owner {
+  readonly pid: number;
+  /** Clock ticks after boot at which the process started: tells it from a later one with the same number. */
+  readonly started: string;
+}
+
+/**
+ * Takes the folder for this process. Answers with the pid of a living owner instead of taking it from it; what a dead one
+ * left behind is removed first.
+ */
+export async function claim(names: MeshNames): Promise<{ readonly owner?: number }> {
+  mkdirSync(names.folder, { recursive: true, mode: 0o700 });
+  chmodSync(names.folder, 0o700);
+  const path = join(names.folder, OWNER_FILE);
+  // Two rounds: the second one after a dead owner's leftovers are gone.
+  for (let round = 0; round < 2; round++) {
+    try {
+      becomeOwner(names.folder, path);
+      await removeLeftovers(names);
+      return {};
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+    const owner = readOwner(path);
+    if (owner !== undefined && owner.started !== "" && startTime(owner.pid) === owner.started)
+      return { owner: owner.pid };
+    rmSync(path, { force: true });
+  }
+  return { owner: readOwner(path)?.pid ?? 0 };
+}
+
+/** The file appears whole or not at all. Throws EEXIST when there is an owner. */
+function becomeOwner(folder: string, path: string): void {
+  const draft = join(folder, `owner.${process.pid}`);
+  const owner: Owner = { pid: process.pid, started: startTime(process.pid) ?? "" };
+  writeFileSync(draft, JSON.stringify(owner), { mode: 0o600 });
+  try {
+    linkSync(draft, path);
+  } finally {
+    rmSync(draft);
+  }
+  for (const entry of readdirSync(folder)) {
+    if (entry !== OWNER_FILE) rmSync(join(folder, entry), { recursive: true, force: true });
+  }
+}
+
+/** Removes everything that carries the mesh's names: processes in its namespaces, namespaces, links. */
+export async function removeLeftovers(names: MeshNames): Promise<void> {
+  const namespaces = existsSync("/run/netns")
+    ? readdirSync("/run/netns").filter((name) => name.startsWith(names.prefix))
+    : [];
+  killInside(namespaces);
+  for (const namespace of namespaces) await deleteNamespace(namespace);
+  await deleteLink(names.bridge);
+}
+
+/** The last thing a mesh does: its folder goes. */
+export function release(names: MeshNames): void {
+  rmSync(names.folder, { recursive: true, force: true });
+}
+
+/** Ends what still runs in namespaces of ours; normally the kernel has done so when their parent died. */
+function killInside(namespaces: readonly string[]): void {
+  if (namespaces.length === 0) return;
+  const ours = new Set(namespaces.map((name) => String(statSync(namespacePath(name)).ino)));
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const inode = linkedInode(`/proc/${entry}/ns/net`);
+    if (inode === undefined || !ours.has(inode)) continue;
+    try {
+      process.kill(Number(entry), "SIGKILL");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH")
+        throw new Error(`process ${entry} is left: ${messageOf(error)}`);
+    }
+  }
+}
+
+function readOwner(path: string): Owner | undefined {
+  try {
+    const { pid, started } = JSON.parse(readFileSync(path, "utf8")) as Partial<Owner>;
+    return typeof pid === "number" && typeof started === "string" ? { pid, started } : undefined;
+  } catch {
+    // Missing or half-written by a process that died just then: nobody owns it.
+    return undefined;
+  }
+}
+
+/** Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so counting starts after its bracket. */
+function startTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  } catch {
+    return undefined;
+  }
+}
+
+/** The number in `net:[4026531992]`; undefined when the process is gone. */
+function linkedInode(path: string): string | undefined {
+  try {
+    return /\[(\d+)\]/.exec(readlinkSync(path))?.[1];
+  } catch {
+    return undefined;
+  }
+}
