@@ -56,9 +56,10 @@ export class FloodGuard {
 
   /** Takes one token; the text says what there was too much of, undefined means that all is well. */
   take(kind: AbuseKind): string | undefined {
-    if (--this.#tokens[kind]! >= 0) return undefined;
-    this.#refill();
-    return this.#tokens[kind]! >= 0 ? undefined : `too many ${BUCKETS[kind]!.name}`;
+    if (this.#tokens[kind]! < 1) this.#refill();
+    if (this.#tokens[kind]! < 1) return `too many ${BUCKETS[kind]!.name}`;
+    this.#tokens[kind]!--;
+    return undefined;
   }
 
   /** We have answered a stream. */
