@@ -35,9 +35,14 @@ interface Attempt {
 
 /**
  * One run of the whole data path on one seed: pods on two nodes, connections by service, by pod address and to and from
- * pods without a proxy, a network as hostile as the seed says, policies and addresses that change meanwhile.
+ * pods without a proxy, a network as hostile as the seed says, policies that change meanwhile. `sabotage` breaks something
+ * on purpose, to show that the invariants see it.
  */
-export function runScenario(seed: number, createContext: CreateContext): ScenarioResult {
+export function runScenario(
+  seed: number,
+  createContext: CreateContext,
+  sabotage: (world: World) => void = () => {},
+): ScenarioResult {
   // Its own generator, so that the scenario does not depend on how often the network draws.
   const random = seededRandom(seed ^ 0x5eed);
   const hostile = random() < 0.7;
@@ -58,6 +63,7 @@ export function runScenario(seed: number, createContext: CreateContext): Scenari
   world.apply([{ kind: "service", service }]);
   for (const name of ["one", "two"]) joinService(world, name);
   watchForPlaintext(world, violations);
+  sabotage(world);
 
   const attempts: Attempt[] = [];
   const servers = new Map<string, ApplicationPeer[]>();
