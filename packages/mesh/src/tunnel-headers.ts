@@ -21,7 +21,7 @@ export interface Baggage {
 const MAX_VALUE_LENGTH = 253;
 
 /** Characters of a header value that need no escape (W3C baggage, section 3.3.1.3). */
-const PLAIN = /^[!#-+\--:<-[\]-~]*$/;
+const PLAIN = /^[!#$&-+\--:<-[\]-~]*$/;
 
 const WORKLOAD_TYPES: readonly WorkloadType[] = ["deployment", "cronjob", "pod", "job"];
 
@@ -39,7 +39,7 @@ export function buildBaggage(workload: Workload): string {
   ] as const;
   return fields
     .filter(([, value]) => value !== "")
-    .map(([key, value]) => `${key}=${PLAIN.test(value) ? value : encodeURIComponent(value)}`)
+    .map(([key, value]) => `${key}=${PLAIN.test(value) ? value : encodeURIComponent(value.toWellFormed())}`)
     .join(",");
 }
 
