@@ -1,5 +1,5 @@
 import type { Identity, SocketAddress } from "@tulle/base";
-import type { PolicyKey, Workload } from "./model.ts";
+import { type Policy, type PolicyKey, policyKey, type Workload } from "./model.ts";
 import { type CompiledPolicy, policyMatches } from "./policy-index.ts";
 import { type ConnectionFacts, factsOf } from "./rule-compiler.ts";
 import type { MeshState } from "./state.ts";
@@ -86,6 +86,36 @@ export function authorize(state: MeshState, query: AuthorizationQuery): Verdict 
   }
   if (!restricted) return { kind: "allowed", policy: undefined, dryRun };
   return { kind: "denied", policy: undefined, reason: "allow policies exist, but none allowed", dryRun };
+}
+
+/** A policy that holds for a workload. */
+export interface ApplicablePolicy {
+  readonly key: PolicyKey;
+  readonly action: "Allow" | "Deny";
+  readonly dryRun: boolean;
+}
+
+/** Everything that is asked about connections to a workload, by key. For people, not for the data path. */
+export function applicablePolicies(
+  state: MeshState,
+  workload: Workload,
+): { readonly present: readonly ApplicablePolicy[]; readonly missing: readonly PolicyKey[] } {
+  const found = new Map<PolicyKey, ApplicablePolicy>();
+  const add = (policy: Policy) => {
+    const key = policyKey(policy);
+    found.set(key, { key, action: policy.action, dryRun: policy.dryRun });
+  };
+  for (const policy of state.allPolicies()) {
+    if (policy.scope === "Global" || (policy.scope === "Namespace" && policy.namespace === workload.namespace))
+      add(policy);
+  }
+  const missing: PolicyKey[] = [];
+  for (const key of workload.authorizationPolicies) {
+    const policy = state.policy(key);
+    if (policy === undefined) missing.push(key);
+    else add(policy);
+  }
+  return { present: [...found.values()].sort((a, b) => (a.key < b.key ? -1 : 1)), missing };
 }
 
 function denied(policy: PolicyKey, dryRun: readonly DryRunMatch[]): Verdict {

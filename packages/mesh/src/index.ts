@@ -3,6 +3,7 @@ export * from "./dump.ts";
 export { MAX_CHANGE_BYTES } from "./codec/wire.ts";
 export * from "./authorize.ts";
 export * from "./defaults.ts";
+export * from "./explain.ts";
 export * from "./inbound.ts";
 export * from "./model.ts";
 export * from "./outbound.ts";

@@ -146,7 +146,7 @@ function findUpstream(state: MeshState, query: OutboundQuery): Upstream {
     return picked === undefined ? { kind: "none" } : { kind: "found", ...picked, service };
   }
   const workload = state.workloadByIp(source.network, destination.ip);
-  if (workload === undefined) return { kind: "none" };
+  if (workload === undefined || exclude?.has(workload.uid)) return { kind: "none" };
   return { kind: "found", workload, port: destination.port, service: undefined };
 }
 
