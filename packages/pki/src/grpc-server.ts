@@ -1,0 +1,117 @@
+import type { Http2SecureServer, Http2ServerRequest, ServerHttp2Session } from "node:http2";
+import type { AddressInfo } from "node:net";
+import type { TLSSocket } from "node:tls";
+import { type ConnectRouter, createContextKey, createContextValues, type HandlerContext } from "@connectrpc/connect";
+import { uriSans } from "./certificate.ts";
+
+export interface GrpcServerOptions {
+  /** Leaf first. */
+  readonly certificateChainPem: string;
+  readonly privateKeyPem: string;
+  /** Client certificates are asked for and verified with these, never required: a token may do instead. */
+  readonly clientRootsPem?: string;
+  /** Adds the services: `(router) => { ca.register(router); ads.register(router) }`. */
+  readonly routes: (router: ConnectRouter) => void;
+  readonly host?: string;
+  /** Default 0: any free one. */
+  readonly port?: number;
+}
+
+export interface GrpcServer {
+  readonly port: number;
+  /** For the next handshakes; connections that are open stay. */
+  setCertificate(certificateChainPem: string, privateKeyPem: string): void;
+  /** Ends every connection. */
+  close(): Promise<void>;
+}
+
+/** The other side's verified certificate names; empty without a client certificate. */
+export interface GrpcPeer {
+  readonly address: string;
+  readonly uris: readonly string[];
+}
+
+const peerKey = createContextKey<GrpcPeer>({ address: "", uris: [] });
+
+/** The largest request: a client that reconnects names every resource it holds (about 100 bytes each). */
+const MAX_REQUEST_BYTES = 64 * 1024 * 1024;
+const STREAM_WINDOW_BYTES = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES = 4 * 1024 * 1024;
+/** Calls at a time on one connection: a proxy needs one stream and eight certificates. */
+const MAX_CONCURRENT_STREAMS = 100;
+/** Old proxies among the clients have no 1.3. */
+const MIN_TLS = "TLSv1.2";
+const MAX_CONNECTIONS = 10_000;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/** A gRPC server over TLS (1.2 or later) for control-plane services. Resolves when it listens. */
+export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
+  // Loaded here: a process that only calls others does not pay for them.
+  const [{ createSecureServer }, { connectNodeAdapter }] = await Promise.all([
+    import("node:http2"),
+    import("@connectrpc/connect-node"),
+  ]);
+  const sessions = new Set<ServerHttp2Session>();
+  const clientRoots = options.clientRootsPem === undefined ? {} : { ca: options.clientRootsPem };
+  const handler = connectNodeAdapter({
+    routes: options.routes,
+    readMaxBytes: MAX_REQUEST_BYTES,
+    acceptCompression: [],
+    contextValues: (request) => createContextValues().set(peerKey, peerOf(request as Http2ServerRequest)),
+  });
+  const server = createSecureServer(
+    {
+      cert: options.certificateChainPem,
+      key: options.privateKeyPem,
+      minVersion: MIN_TLS,
+      ...clientRoots,
+      // A client without a certificate is let in; one whose certificate is not ours counts as having none.
+      requestCert: options.clientRootsPem !== undefined,
+      rejectUnauthorized: false,
+      settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: MAX_CONCURRENT_STREAMS },
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    },
+    handler,
+  );
+  server.maxConnections = MAX_CONNECTIONS;
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+    session.once("close", () => sessions.delete(session));
+    // The client is gone or broke the protocol: its calls end with an error of their own.
+    session.on("error", () => session.destroy());
+  });
+  await listening(server, options.port ?? 0, options.host ?? "127.0.0.1");
+  return {
+    port: (server.address() as AddressInfo).port,
+    setCertificate: (cert, key) => server.setSecureContext({ cert, key, minVersion: MIN_TLS, ...clientRoots }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const session of sessions) session.destroy();
+      }),
+  };
+}
+
+/** Who called, as far as the connection knows. */
+export function grpcPeer(context: HandlerContext): GrpcPeer {
+  return context.values.get(peerKey);
+}
+
+function peerOf(request: Http2ServerRequest): GrpcPeer {
+  const socket = request.stream.session?.socket as TLSSocket | undefined;
+  const certificate = socket?.authorized === true ? socket.getPeerX509Certificate() : undefined;
+  return { address: socket?.remoteAddress ?? "", uris: certificate === undefined ? [] : uriSans(certificate) };
+}
+
+function listening(server: Http2SecureServer, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      // A failed accept or handshake is the client's trouble; the server goes on.
+      server.on("error", () => undefined);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,4 @@
+export * from "./ca-memory.ts";
+export * from "./ca-server.ts";
+export * from "./fake-time.ts";
+export * from "./reactor-compliance.ts";
