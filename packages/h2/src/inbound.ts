@@ -111,8 +111,7 @@ export class Inbound implements FrameSink {
       throw new Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "DATA exceeds the connection's window");
     }
     this.#dataStream = undefined;
-    if (dataLength > 0) connection.guard.received();
-    else if (!(flags & Flag.END_STREAM)) this.#take(Abuse.EMPTY);
+    if (dataLength === 0 && !(flags & Flag.END_STREAM)) this.#take(Abuse.EMPTY);
     const stream = connection.streams.get(streamId);
     if (stream === undefined || stream.remoteEnded) {
       connection.credit(length);
@@ -125,7 +124,10 @@ export class Inbound implements FrameSink {
     } else if (!stream.headReceived) stream.fail(ErrorCode.PROTOCOL_ERROR, "DATA before the response");
     else if (stream.expected >= 0 && (stream.expected -= dataLength) < 0) {
       stream.fail(ErrorCode.PROTOCOL_ERROR, "the body is longer than content-length");
-    } else this.#dataStream = stream;
+    } else {
+      this.#dataStream = stream;
+      if (dataLength > 0) connection.guard.received();
+    }
   }
 
   onDataBytes(buffer: NativeBuffer, offset: number, length: number): void {
