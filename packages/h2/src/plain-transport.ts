@@ -39,6 +39,8 @@ class PlainTransport implements Http2Transport, SocketHandler {
     connection.setHandler(this);
     this.http2 = new Http2Connection({ role, memory, timers, transport: this, handler, limits: limits ?? {} });
     this.http2.transportWritable();
+    // Bytes may have come while nobody listened.
+    connection.resumeReading();
   }
 
   write(buffer: NativeBuffer, offset: number, length: number): number {
