@@ -33,6 +33,8 @@ export interface Config extends DataPathConfig {
   readonly workload: WorkloadInfo | undefined;
   /** ztunnel's own pod, when it is told who it is. */
   readonly self: { readonly workload: WorkloadInfo; readonly identity: Identity } | undefined;
+  /** Of our own identity: in dedicated mode with certificates from files, the workload's. */
+  readonly trustDomain: string;
   readonly network: string;
   readonly nodeName: string;
   readonly clusterId: string;
@@ -159,6 +161,7 @@ function assemble(env: EnvironmentReader, sources: ConfigSources, proxyConfig: P
     mode,
     workload: readWorkload(env, mode),
     self: readSelf(env),
+    trustDomain: readTrustDomain(env),
     network: env.raw("NETWORK") ?? "",
     nodeName: env.raw("NODE_NAME") ?? "",
     clusterId,
@@ -225,12 +228,16 @@ function readWorkload(env: EnvironmentReader, mode: "shared" | "dedicated"): Wor
   return undefined;
 }
 
+function readTrustDomain(env: EnvironmentReader): string {
+  return env.text("TRUST_DOMAIN") ?? "cluster.local";
+}
+
 function readSelf(env: EnvironmentReader): Config["self"] {
   const [name, namespace, serviceAccount] = ["POD_NAME", "POD_NAMESPACE", "SERVICE_ACCOUNT"].map((one) =>
     env.text(one),
   );
   if (name === undefined || namespace === undefined || serviceAccount === undefined) return undefined;
-  const identity = { trustDomain: env.text("TRUST_DOMAIN") ?? "cluster.local", namespace, serviceAccount };
+  const identity = { trustDomain: readTrustDomain(env), namespace, serviceAccount };
   return { workload: { name, namespace, serviceAccount }, identity };
 }
 

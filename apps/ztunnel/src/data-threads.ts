@@ -68,6 +68,11 @@ export class DataThreads {
     return all;
   }
 
+  /** For the profiler. */
+  get workers(): readonly Worker[] {
+    return this.#threads.map((thread) => thread.worker);
+  }
+
   /** The newest sequence number that every thread has applied. */
   get applied(): number {
     return Math.min(...this.#threads.map((thread) => thread.applied));
@@ -213,7 +218,7 @@ interface Pending {
 class DataThread {
   readonly ready: Promise<void>;
   applied = 0;
-  readonly #worker: Worker;
+  readonly worker: Worker;
   readonly #port: MessagePort;
   readonly #pending = new Map<number, Pending>();
   readonly #onNeedIdentity: (uri: string) => void;
@@ -223,7 +228,7 @@ class DataThread {
   #onDrained: () => void = () => {};
 
   constructor(worker: Worker, port: MessagePort, onNeedIdentity: (uri: string) => void) {
-    this.#worker = worker;
+    this.worker = worker;
     this.#port = port;
     this.#onNeedIdentity = onNeedIdentity;
     this.ready = new Promise((resolve, reject) => {
@@ -259,7 +264,7 @@ class DataThread {
 
   async exit(): Promise<void> {
     const exited = new Promise<void>((resolve) => {
-      this.#worker.once("exit", () => resolve());
+      this.worker.once("exit", () => resolve());
     });
     this.send({ kind: "exit" });
     await exited;
