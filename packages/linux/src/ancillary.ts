@@ -61,11 +61,13 @@ export class MessageHeader {
     while (at + cmsg.data <= end) {
       const size = this.#number(at + cmsg.length);
       if (size < cmsg.data || at + size > end) break;
-      const rights =
+      if (
         this.#bytes.readInt32LE(at + cmsg.level) === SOL_SOCKET &&
-        this.#bytes.readInt32LE(at + cmsg.type) === SCM_RIGHTS;
-      for (let data = at + cmsg.data; rights && data + INT_SIZE <= at + size; data += INT_SIZE) {
-        numbers.push(this.#bytes.readInt32LE(data));
+        this.#bytes.readInt32LE(at + cmsg.type) === SCM_RIGHTS
+      ) {
+        for (let data = at + cmsg.data; data + INT_SIZE <= at + size; data += INT_SIZE) {
+          numbers.push(this.#bytes.readInt32LE(data));
+        }
       }
       at += align(size);
     }

@@ -1,4 +1,5 @@
 import ffi from "node:ffi";
+import { markAsUntransferable } from "node:worker_threads";
 
 /**
  * Memory that may be handed to a system call or to OpenSSL: the only way to do so. Two shapes: memory of our own
@@ -69,7 +70,9 @@ export class NativeView implements NativeBuffer {
   }
 }
 
-/** Never pooled by Node, never transferred to another thread, referenced by this object as long as its address is used. */
+/**
+ * Never pooled by Node, impossible to transfer or detach, referenced by this object as long as its address is used.
+ */
 class OwnedMemory implements NativeBuffer {
   readonly bytes: Buffer;
   readonly length: number;
@@ -78,6 +81,7 @@ class OwnedMemory implements NativeBuffer {
   #cachedPointer: bigint;
 
   constructor(bytes: Buffer) {
+    markAsUntransferable(bytes.buffer);
     this.bytes = bytes;
     this.length = bytes.length;
     this.pointer = ffi.getRawPointer(bytes);

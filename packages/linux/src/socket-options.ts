@@ -66,7 +66,7 @@ function optionError(socket: Descriptor, { level, option }: SocketOption): numbe
 /** The error that waits on the socket, as 0 or a negative errno; clears it. */
 export function takeError(socket: Descriptor): number {
   const error = optionError(socket, SocketOptions.error);
-  return error < 0 ? error : -(intView[0] as number);
+  return error < 0 ? error : 0 - (intView[0] as number);
 }
 
 /** From now on, closing sends RST and drops what was not sent yet. */

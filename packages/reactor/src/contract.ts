@@ -32,7 +32,10 @@ export interface Reactor {
 
   /** Calls back once after `delayMs` (resolution: the wheel's tick, 8 ms; never early). */
   after(delayMs: number, callback: () => void): Timer;
-  /** Runs `task.run()` at the end of this turn, once however often it was asked for in the turn (use: flush what was queued). */
+  /**
+   * Runs `task.run()` at the end of this turn, once however often it was asked for in the turn (use: flush what was
+   * queued). What is asked for while the tasks of a turn run waits for the end of the next turn, which follows at once.
+   */
   defer(task: Task): void;
   /** Called on the reactor's thread after another thread has used `waker()`. Set once. */
   onWake(callback: () => void): void;
@@ -124,7 +127,7 @@ export interface ConnectionHandler {
   onConnected(connection: Connection, error: number): void;
   /**
    * Bytes, EOF or an error can be read. Called again only after `read` has returned AGAIN or `resumeReading` was called;
-   * after EOF, once more if the peer resets the connection: `read` returns that error then instead of 0.
+   * after EOF, once more if the peer resets the connection: `read` returns -104 (ECONNRESET) then instead of 0.
    */
   onReadable(connection: Connection): void;
   /** Called once there is room again after `write` returned less than it was given (or AGAIN). */

@@ -211,7 +211,8 @@ export class EpollConnection implements Connection, EventTarget, Task {
     if ((events & MORE_TO_SEE) !== 0) this.#moreToSee = true;
     if ((events & ANY_READ) !== 0) this.#readable = true;
     if (this.#ended && (events & ERR) !== 0 && this.#lateError === 0) {
-      this.#lateError = takeError(this.#descriptor as Descriptor);
+      // After a FIN the kernel calls it EPIPE, the writer's word; this is for a reader.
+      if (takeError(this.#descriptor as Descriptor) !== 0) this.#lateError = -Errno.ECONNRESET;
       this.#armed = true;
     }
     if (this.#wantsWritable && (events & ANY_WRITE) !== 0) {
