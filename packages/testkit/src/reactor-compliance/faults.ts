@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { Errno } from "@tulle/linux";
-import type { Connection } from "@tulle/reactor";
 import { type ComplianceWorld, connectPair, dial, listenOn, Peer, register, settle, until } from "./harness.ts";
 
 export function testFaults(name: string, create: () => ComplianceWorld): void {
@@ -63,7 +62,7 @@ export function testFaults(name: string, create: () => ComplianceWorld): void {
     "onConnected that throws resets the connection"(world) {
       const accepting = listenOn(world, world.serverV4);
       const handler = {
-        onConnected: (_: Connection) => {
+        onConnected() {
           throw new Error("no");
         },
         onReadable: () => assert.fail("onReadable after a fault"),
