@@ -46,6 +46,8 @@ export interface StartProxy {
 
 /** A command that is answered by every thread must be so within this time: threads turn at least twice a second. */
 const ANSWER_TIMEOUT_MS = 10_000;
+/** What a data thread allocates dies young; a bigger nursery would only be more memory that is touched in turn. */
+const YOUNG_GENERATION_MB = 8;
 /** Changes per message, so that a thread serves traffic between two slices of a big update. */
 const CHANGES_PER_MESSAGE = 256;
 
@@ -193,6 +195,7 @@ export class DataThreads {
     const worker = new Worker(new URL("./data/thread-main.ts", import.meta.url), {
       workerData: input,
       transferList: [port2],
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
       name: `data-${index}`,
     });
     worker.on("error", (error: Error) => {
