@@ -99,7 +99,9 @@ function all(conditions: readonly Condition[]): Condition {
 }
 
 function ports(values: readonly number[]): Condition | undefined {
-  if (values.length === 0) return undefined;
+  const [only, ...more] = values;
+  if (only === undefined) return undefined;
+  if (more.length === 0) return (facts) => facts.port === only;
   const set = new Set(values);
   return (facts) => set.has(facts.port);
 }
@@ -125,27 +127,30 @@ function accounts(values: readonly ServiceAccountMatch[]): Condition | undefined
 }
 
 function strings(values: readonly StringMatch[]): (text: string) => boolean {
+  const [only, ...more] = values;
+  if (only !== undefined && more.length === 0) return stringTest(only);
   const exact = new Set<string>();
   const others: ((text: string) => boolean)[] = [];
   for (const match of values) {
-    switch (match.kind) {
-      case "exact":
-        exact.add(match.value);
-        break;
-      case "prefix":
-        others.push((text) => text.startsWith(match.value));
-        break;
-      case "suffix":
-        others.push((text) => text.endsWith(match.value));
-        break;
-      case "presence":
-        others.push((text) => text !== "");
-        break;
-      default:
-        match satisfies never;
-    }
+    if (match.kind === "exact") exact.add(match.value);
+    else others.push(stringTest(match));
   }
   return (text) => exact.has(text) || others.some((test) => test(text));
+}
+
+function stringTest(match: StringMatch): (text: string) => boolean {
+  switch (match.kind) {
+    case "exact":
+      return (text) => text === match.value;
+    case "prefix":
+      return (text) => text.startsWith(match.value);
+    case "suffix":
+      return (text) => text.endsWith(match.value);
+    case "presence":
+      return (text) => text !== "";
+    default:
+      return match satisfies never;
+  }
 }
 
 function ranges(values: readonly Cidr[], side: "source" | "destination"): Condition | undefined {

@@ -162,14 +162,14 @@ export class MeshState {
 
   /** Does this workload say that it belongs to the service (healthy or not)? */
   isMember(key: ServiceKey, uid: string): boolean {
-    return this.#workloads.members(key)?.has(uid) ?? false;
+    return this.#workloads.isMember(key, uid);
   }
 
   /** Endpoints that may get traffic: unhealthy ones only if the service wants them (§3.2). */
   endpoints(service: Service, key: ServiceKey): EndpointPool {
     let pool = this.#pools.get(key);
     if (pool !== undefined && pool.service === service) return pool;
-    pool = new EndpointPool(service, key, this.#workloads.members(key)?.values() ?? []);
+    pool = new EndpointPool(service, key, this.#workloads.members(key).values());
     this.#pools.set(key, pool);
     return pool;
   }
@@ -200,7 +200,7 @@ export class MeshState {
 
   /** Every workload that says it belongs to this service. */
   members(key: ServiceKey): ReadonlyMap<string, Workload> {
-    return this.#workloads.members(key) ?? NO_MEMBERS;
+    return this.#workloads.members(key);
   }
 
   /** Services that workloads belong to but that are not known (yet). */
@@ -231,8 +231,6 @@ export class MeshState {
     }
   }
 }
-
-const NO_MEMBERS: ReadonlyMap<string, Workload> = new Map();
 
 function samePolicies(a: Workload, b: Workload): boolean {
   return (

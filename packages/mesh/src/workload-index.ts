@@ -1,4 +1,5 @@
 import type { ServiceKey, Workload } from "./model.ts";
+import { MultiIndex } from "./multi-index.ts";
 
 /** How a pod is known to the node agent: not by its mesh uid (spec: l4-ztunnel §3, notes). */
 export interface LocalWorkloadKey {
@@ -13,13 +14,14 @@ export type OwnerChange = (network: string, ip: string, from: Workload | undefin
 /** Workloads under every key that a decision looks them up by. All changes are O(addresses + services of the workload). */
 export class WorkloadIndex {
   readonly #byUid = new Map<string, Workload>();
-  /** `network/ip` → the workloads that have it, the preferred one first. Host-network workloads are not here. */
-  readonly #byAddress = new Map<string, readonly Workload[]>();
-  /** `network/ip` → how many host-network workloads have it. */
-  readonly #hostAddresses = new Map<string, number>();
-  readonly #byIdentity = new Map<string, Map<string, Workload>>();
-  readonly #byHostname = new Map<string, Map<string, Workload>>();
-  readonly #members = new Map<ServiceKey, Map<string, Workload>>();
+  /** By `network/ip`. Host-network workloads are not here. */
+  readonly #byAddress = new MultiIndex();
+  /** Host-network workloads by `network/ip`. */
+  readonly #byHostAddress = new MultiIndex();
+  readonly #byIdentity = new MultiIndex();
+  /** By `namespace/hostname` and by `hostname`. */
+  readonly #byHostname = new MultiIndex();
+  readonly #members = new MultiIndex();
   readonly #onOwner: OwnerChange;
 
   constructor(onOwner: OwnerChange) {
@@ -39,36 +41,40 @@ export class WorkloadIndex {
   }
 
   byAddress(network: string, ip: string): Workload | undefined {
-    return this.#byAddress.get(addressKey(network, ip))?.[0];
+    return this.#byAddress.best(addressKey(network, ip), isPreferred);
   }
 
   /** A node's address: known, but it stands for no single workload. */
   isHostAddress(network: string, ip: string): boolean {
-    return this.#hostAddresses.has(addressKey(network, ip));
+    return this.#byHostAddress.best(addressKey(network, ip), isFirst) !== undefined;
   }
 
   byHostname(namespace: string, hostname: string): Workload | undefined {
-    return firstOf(this.#byHostname.get(`${namespace}/${hostname}`));
+    return this.#byHostname.best(`${namespace}/${hostname}`, isFirst);
   }
 
   /** Any workload with this hostname, whatever its namespace; the smallest uid when there are several. */
   anyByHostname(hostname: string): Workload | undefined {
-    return firstOf(this.#byHostname.get(hostname));
+    return this.#byHostname.best(hostname, isFirst);
   }
 
   /** `node`: only workloads of this node; empty: of any. */
   local(key: LocalWorkloadKey, node: string): Workload | undefined {
     let best: Workload | undefined;
-    for (const workload of this.#byIdentity.get(identityKey(key))?.values() ?? []) {
+    for (const workload of this.#byIdentity.get(identityKey(key)).values()) {
       if (node !== "" && workload.node !== node) continue;
-      if (best === undefined || workload.uid < best.uid) best = workload;
+      if (best === undefined || isFirst(workload, best)) best = workload;
     }
     return best;
   }
 
   /** Every workload that says it belongs to the service, healthy or not, whether the service is known or not. */
-  members(key: ServiceKey): ReadonlyMap<string, Workload> | undefined {
+  members(key: ServiceKey): ReadonlyMap<string, Workload> {
     return this.#members.get(key);
+  }
+
+  isMember(key: ServiceKey, uid: string): boolean {
+    return this.#members.has(key, uid);
   }
 
   memberKeys(): IterableIterator<ServiceKey> {
@@ -89,56 +95,45 @@ export class WorkloadIndex {
   }
 
   #replace(previous: Workload | undefined, next: Workload | undefined): void {
-    const touched = new Map<string, [network: string, ip: string, owner: Workload | undefined]>();
-    for (const workload of [previous, next]) {
-      if (workload === undefined || workload.hostNetwork) continue;
+    const owners: [network: string, ip: string, owner: Workload | undefined][] = [];
+    const note = (workload: Workload | undefined) => {
+      if (workload === undefined || workload.hostNetwork) return;
+      const { network } = workload;
       for (const ip of workload.addresses) {
-        const key = addressKey(workload.network, ip);
-        if (!touched.has(key)) touched.set(key, [workload.network, ip, this.#byAddress.get(key)?.[0]]);
+        if (owners.some((owner) => owner[0] === network && owner[1] === ip)) continue;
+        owners.push([network, ip, this.byAddress(network, ip)]);
       }
-    }
+    };
+    note(previous);
+    note(next);
     if (previous !== undefined) this.#detach(previous);
     if (next !== undefined) this.#attach(next);
-    for (const [key, [network, ip, owner]] of touched) {
-      this.#onOwner(network, ip, owner, this.#byAddress.get(key)?.[0]);
-    }
+    for (const [network, ip, owner] of owners) this.#onOwner(network, ip, owner, this.byAddress(network, ip));
   }
 
   #attach(workload: Workload): void {
     this.#byUid.set(workload.uid, workload);
-    putNested(this.#byIdentity, identityKey(workload), workload);
+    this.#byIdentity.put(identityKey(workload), workload);
     if (workload.hostname !== "") {
-      putNested(this.#byHostname, `${workload.namespace}/${workload.hostname}`, workload);
-      putNested(this.#byHostname, workload.hostname, workload);
+      this.#byHostname.put(`${workload.namespace}/${workload.hostname}`, workload);
+      this.#byHostname.put(workload.hostname, workload);
     }
-    for (const key of workload.services.keys()) putNested(this.#members, key, workload);
-    for (const ip of new Set(workload.addresses)) {
-      const key = addressKey(workload.network, ip);
-      if (workload.hostNetwork) this.#hostAddresses.set(key, (this.#hostAddresses.get(key) ?? 0) + 1);
-      else this.#byAddress.set(key, [...(this.#byAddress.get(key) ?? []), workload].sort(preferred));
-    }
+    for (const key of workload.services.keys()) this.#members.put(key, workload);
+    const addresses = workload.hostNetwork ? this.#byHostAddress : this.#byAddress;
+    for (const ip of workload.addresses) addresses.put(addressKey(workload.network, ip), workload);
   }
 
   #detach(workload: Workload): void {
-    this.#byUid.delete(workload.uid);
-    removeNested(this.#byIdentity, identityKey(workload), workload.uid);
+    const { uid } = workload;
+    this.#byUid.delete(uid);
+    this.#byIdentity.remove(identityKey(workload), uid);
     if (workload.hostname !== "") {
-      removeNested(this.#byHostname, `${workload.namespace}/${workload.hostname}`, workload.uid);
-      removeNested(this.#byHostname, workload.hostname, workload.uid);
+      this.#byHostname.remove(`${workload.namespace}/${workload.hostname}`, uid);
+      this.#byHostname.remove(workload.hostname, uid);
     }
-    for (const key of workload.services.keys()) removeNested(this.#members, key, workload.uid);
-    for (const ip of new Set(workload.addresses)) {
-      const key = addressKey(workload.network, ip);
-      if (workload.hostNetwork) {
-        const left = (this.#hostAddresses.get(key) ?? 1) - 1;
-        if (left > 0) this.#hostAddresses.set(key, left);
-        else this.#hostAddresses.delete(key);
-        continue;
-      }
-      const left = (this.#byAddress.get(key) ?? []).filter((other) => other.uid !== workload.uid);
-      if (left.length > 0) this.#byAddress.set(key, left);
-      else this.#byAddress.delete(key);
-    }
+    for (const key of workload.services.keys()) this.#members.remove(key, uid);
+    const addresses = workload.hostNetwork ? this.#byHostAddress : this.#byAddress;
+    for (const ip of workload.addresses) addresses.remove(addressKey(workload.network, ip), uid);
   }
 }
 
@@ -147,33 +142,17 @@ export function addressKey(network: string, ip: string): string {
 }
 
 /** Of several workloads with one address: pods first, then HBONE (§3.4); the uid decides so that order of arrival does not. */
-function preferred(a: Workload, b: Workload): number {
-  const byPod = Number(b.uid.includes("//Pod/")) - Number(a.uid.includes("//Pod/"));
-  if (byPod !== 0) return byPod;
-  const byProtocol = Number(b.protocol === "HBONE") - Number(a.protocol === "HBONE");
-  if (byProtocol !== 0) return byProtocol;
-  return a.uid < b.uid ? -1 : 1;
+function isPreferred(a: Workload, b: Workload): boolean {
+  const aIsPod = a.uid.includes("//Pod/");
+  if (aIsPod !== b.uid.includes("//Pod/")) return aIsPod;
+  if (a.protocol !== b.protocol) return a.protocol === "HBONE";
+  return isFirst(a, b);
+}
+
+function isFirst(a: Workload, b: Workload): boolean {
+  return a.uid < b.uid;
 }
 
 function identityKey(key: LocalWorkloadKey): string {
   return `${key.namespace}/${key.name}/${key.serviceAccount}`;
-}
-
-function firstOf(workloads: ReadonlyMap<string, Workload> | undefined): Workload | undefined {
-  let best: Workload | undefined;
-  for (const workload of workloads?.values() ?? []) if (best === undefined || workload.uid < best.uid) best = workload;
-  return best;
-}
-
-function putNested(index: Map<string, Map<string, Workload>>, key: string, workload: Workload): void {
-  const inner = index.get(key);
-  if (inner === undefined) index.set(key, new Map([[workload.uid, workload]]));
-  else inner.set(workload.uid, workload);
-}
-
-function removeNested(index: Map<string, Map<string, Workload>>, key: string, uid: string): void {
-  const inner = index.get(key);
-  if (inner === undefined) return;
-  inner.delete(uid);
-  if (inner.size === 0) index.delete(key);
 }
