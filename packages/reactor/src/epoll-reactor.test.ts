@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Worker } from "node:worker_threads";
@@ -206,6 +207,44 @@ test("a listener can be transparent and says so", () => {
       assert.equal(reactor.listen({ address }, handler).transparent, false);
     }
   });
+});
+
+test("without privilege, what is required fails by name, and what is tried is gone without", () => {
+  const script = `
+    import(${JSON.stringify(import.meta.resolve("./epoll-reactor.ts"))}).then(({ EpollReactor }) => {
+      const reactor = new EpollReactor();
+      const handler = { onAccept() {}, onAcceptError() {} };
+      const listen = (options) => {
+        try {
+          return reactor.listen({ address: { ip: "127.0.0.1", port: 0 }, ...options }, handler).transparent;
+        } catch (error) {
+          return error.message.replace(/:\\d+/, "");
+        }
+      };
+      const { port } = reactor.listen({ address: { ip: "127.0.0.1", port: 0 } }, handler).address;
+      const results = [listen({ transparent: "required" }), listen({ transparent: "try" }), listen({ mark: 1 })];
+      const connect = (sourceFallback) => {
+        const connection = { onReadable() {}, onWritable() {}, onConnected: (_, error) => results.push(error) };
+        reactor.connect({ address: { ip: "127.0.0.1", port }, source: "203.0.113.9", sourceFallback }, connection);
+        for (let i = 0; i < 100 && results.length < expected; i++) reactor.turn(10);
+      };
+      let expected = 4;
+      connect("fail");
+      expected = 5;
+      connect("without");
+      console.log(JSON.stringify(results));
+      reactor.close();
+    });`;
+  const drop = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
+  const child = spawnSync("setpriv", [...drop, process.execPath, "-e", script], { encoding: "utf8", timeout: 20_000 });
+  assert.equal(child.status, 0, child.stderr);
+  assert.deepEqual(JSON.parse(child.stdout), [
+    "listen on 127.0.0.1: IP_TRANSPARENT: operation not permitted (EPERM)",
+    false,
+    "create a listener socket: SO_MARK: operation not permitted (EPERM)",
+    -1,
+    0,
+  ]);
 });
 
 test("a timer that is set late in a turn is not early", () => {
