@@ -1,9 +1,7 @@
 /** Numbers of OpenSSL's public headers (3.x); the name says where to look. */
 
 // ssl.h: results of SSL_get_error.
-export const SSL_ERROR_SSL = 1;
 export const SSL_ERROR_WANT_READ = 2;
-export const SSL_ERROR_SYSCALL = 5;
 export const SSL_ERROR_ZERO_RETURN = 6;
 
 // ssl.h: SSL_CTX_ctrl commands and their arguments.
@@ -20,6 +18,8 @@ export const TLS1_3_VERSION = 0x304n;
 
 // ssl.h: options and verification.
 export const SSL_OP_NO_TICKET = 1n << 14n;
+export const SSL_OP_NO_TX_CERTIFICATE_COMPRESSION = 1n << 32n;
+export const SSL_OP_NO_RX_CERTIFICATE_COMPRESSION = 1n << 33n;
 export const SSL_VERIFY_PEER = 1;
 export const SSL_VERIFY_FAIL_IF_NO_PEER_CERT = 2;
 

@@ -45,7 +45,7 @@ export class ParsedMaterial {
   }
 
   free(): void {
-    for (const release of this.#owned.splice(0).reverse()) release();
+    for (const release of this.#owned.splice(0).toReversed()) release();
   }
 
   #certificates(pem: string, code: TlsErrorCode, what: string): Pointer[] {

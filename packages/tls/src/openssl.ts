@@ -24,7 +24,9 @@ const SIGNATURES = {
 
   // Errors.
   ERR_clear_error: { arguments: [], return: "void" },
-  ERR_get_error: { arguments: [], return: SIZE },
+  // Packed errors fit 32 bits; a number is cheaper than a BigInt.
+  ERR_peek_error: { arguments: [], return: "u32" },
+  ERR_get_error: { arguments: [], return: "u32" },
   ERR_reason_error_string: { arguments: [SIZE], return: PTR },
 
   // Contexts.
@@ -69,6 +71,7 @@ const SIGNATURES = {
   BIO_up_ref: { arguments: [PTR], return: INT },
   BIO_set_flags: { arguments: [PTR, INT], return: "void" },
   BIO_ctrl: { arguments: [PTR, INT, "i64", PTR], return: "i64" },
+  BIO_ptr_ctrl: { arguments: [PTR, INT, "i64"], return: PTR },
   BIO_read: { arguments: [PTR, PTR, INT], return: INT },
   BIO_write: { arguments: [PTR, PTR, INT], return: INT },
 
@@ -152,7 +155,8 @@ function bindFirst(paths: readonly (string | null)[]): OpenSsl {
 
 function bind(path: string | null) {
   const library = new ffi.DynamicLibrary(path);
-  const functions = library.getFunctions(SIGNATURES);
+  // A copy, because Node's own object has no prototype, which V8 keeps as a hash table: every call would be a slow look-up.
+  const functions = { ...library.getFunctions(SIGNATURES) };
   libraries.unshift(library);
   return functions;
 }

@@ -100,7 +100,7 @@ export class OutputBuffer {
     this.view.point(0n, 0);
     if (this.#words[0] === 0) return;
     this.#words[0] = 0;
-    openssl().BIO_ctrl(this.bio, BIO_CTRL_RESET, 0n, 0n);
+    openssl().BIO_ptr_ctrl(this.bio, BIO_CTRL_RESET, 0n);
   }
 
   /** Moves the unsent bytes to the front when enough was sent; called before more is written. */

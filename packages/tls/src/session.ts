@@ -7,7 +7,7 @@ import { Backlog, inputWindow } from "./input.ts";
 import { born, freed } from "./ledger.ts";
 import { openssl, type Pointer } from "./openssl.ts";
 import { giveOutput, type OutputBuffer, takeOutput } from "./output-buffer.ts";
-import { drainErrors, sessionError, tlsError } from "./tls-error.ts";
+import { drainErrors, forgetErrors, sessionError, tlsError } from "./tls-error.ts";
 
 /** The same number as the reactor's. */
 const AGAIN = -11;
@@ -105,7 +105,7 @@ export class OpenSslSession implements TlsSession {
     if (this.#state !== "handshaking") return;
     const ssl = openssl();
     const output = this.#attach();
-    ssl.ERR_clear_error();
+    forgetErrors();
     const result = runHandshake(this.#judgement);
     const reason = result === 1 ? 0 : ssl.SSL_get_error(this.#ssl, result);
     this.#settle(output);
@@ -124,7 +124,7 @@ export class OpenSslSession implements TlsSession {
 
     const ssl = openssl();
     const output = this.#attach();
-    ssl.ERR_clear_error();
+    forgetErrors();
     let got = 0;
     while (got < length) {
       const count = ssl.SSL_read(this.#ssl, buffer.pointerAt(offset + got), length - got);
@@ -151,7 +151,7 @@ export class OpenSslSession implements TlsSession {
     if (length === 0) return true;
     const ssl = openssl();
     const output = this.#attach();
-    ssl.ERR_clear_error();
+    forgetErrors();
     const written = ssl.SSL_write(this.#ssl, buffer.pointerAt(offset), length);
     this.#settle(output);
     if (written === length) return true;
@@ -165,7 +165,7 @@ export class OpenSslSession implements TlsSession {
     this.#shutdownSent = true;
     const ssl = openssl();
     const output = this.#attach();
-    ssl.ERR_clear_error();
+    forgetErrors();
     // 0: sent, the peer's close_notify is still to come.
     if (ssl.SSL_shutdown(this.#ssl) < 0) drainErrors();
     this.#settle(output);
@@ -214,7 +214,7 @@ export class OpenSslSession implements TlsSession {
     const window = inputWindow();
     const ssl = openssl();
     const output = this.#attach();
-    ssl.ERR_clear_error();
+    forgetErrors();
     window.open(buffer, offset, length);
     this.#dry = false;
     // A peek of no bytes reads ahead and opens the first record, but takes nothing out.
@@ -246,13 +246,15 @@ export class OpenSslSession implements TlsSession {
     if (reason === SSL_ERROR_WANT_READ) {
       this.#dry = true;
       this.#dropBacklog();
-    } else if (reason === SSL_ERROR_ZERO_RETURN) {
-      this.#peerClosed = true;
-    } else {
-      const error = sessionError(drainErrors(), this.#judgement.side, false);
-      if (behindPlaintext) this.#lateError = error;
-      else this.#fail(error);
+      return;
     }
+    if (reason === SSL_ERROR_ZERO_RETURN) {
+      this.#peerClosed = true;
+      return;
+    }
+    const error = sessionError(drainErrors(), this.#judgement.side, false);
+    if (behindPlaintext) this.#lateError = error;
+    else this.#fail(error);
   }
 
   /** Everything in it was read: later ciphertext need not be copied. */

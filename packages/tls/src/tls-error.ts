@@ -87,15 +87,22 @@ export function drainErrors(): QueuedError | undefined {
   let first: QueuedError | undefined;
   for (let i = 0; i < MAX_QUEUE; i++) {
     const packed = ssl.ERR_get_error();
-    if (packed === 0n) break;
+    if (packed === 0) break;
     // err.h: the library in bits 23…30, the reason in bits 0…22.
     first ??= {
-      library: Number((packed >> 23n) & 0xffn),
-      reason: Number(packed & 0x7f_ffffn),
-      text: textAt(ssl.ERR_reason_error_string(packed)),
+      library: (packed >>> 23) & 0xff,
+      reason: packed & 0x7f_ffff,
+      text: textAt(ssl.ERR_reason_error_string(BigInt(packed))),
     };
   }
   return first;
+}
+
+/** Before a call whose failure will be read from the queue: SSL_get_error is only right when nothing was left in it. */
+export function forgetErrors(): void {
+  const ssl = openssl();
+  // Looking is cheaper than clearing, and there is hardly ever anything.
+  if (ssl.ERR_peek_error() !== 0) ssl.ERR_clear_error();
 }
 
 /** What went wrong in a session, from what OpenSSL has queued. `side` is where the peer is. */
