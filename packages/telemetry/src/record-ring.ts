@@ -87,11 +87,6 @@ export class RingProducer {
     if (Atomics.compareExchange(this.#words, ASLEEP, 1, 0) === 1) Atomics.notify(this.#words, ASLEEP);
     return true;
   }
-
-  /** A record that was to be made would be dropped; counted as such without making it. */
-  get dropped(): number {
-    return Atomics.load(this.#words, DROPPED) >>> 0;
-  }
 }
 
 export class RingConsumer {

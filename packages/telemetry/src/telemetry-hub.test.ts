@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, createReadStream, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { Worker } from "node:worker_threads";
+import { createDataTelemetry } from "./data-telemetry.ts";
 import { LogFilter } from "./log-filter.ts";
 import { LogWriter } from "./log-writer.ts";
 import { TelemetryHub } from "./telemetry-hub.ts";
@@ -75,6 +77,39 @@ describe("the telemetry hub", () => {
       ],
     );
     assert.ok(lines[1]?.startsWith("2027-01-01T00:00:00.000000Z\t"));
+  });
+
+  it("lets a thread drop lines rather than wait when nobody reads the log, and says so afterwards", async () => {
+    const path = join(directory, "stalled");
+    execFileSync("mkfifo", [path]);
+    const descriptor = openSync(path, "r+");
+    const writer = new LogWriter({ descriptor, maxBytes: 300_000 });
+    const hub = new TelemetryHub({ format: "plain", filter: filter("info"), writer });
+    const thread = createDataTelemetry(hub.addThread());
+    const text = "x".repeat(1000);
+    const dropped = async () =>
+      /lines_dropped_total\{thread="0"\} (\d+)/.exec([...(await hub.metricsText())].join(""))?.[1];
+    let rounds = 0;
+    // The pipe, the writer and the ring fill up; then lines are dropped.
+    while ((await dropped()) === undefined) {
+      for (let i = 0; i < 100; i++) thread.log.info(text);
+      await new Promise((done) => setTimeout(done, 5));
+      assert.ok(rounds++ < 200);
+    }
+    thread.log.warn("important");
+    let read = "";
+    const reader = createReadStream(path, { fd: openSync(path, "r"), encoding: "utf8" });
+    reader.on("data", (chunk) => {
+      read += chunk;
+    });
+    while (!read.includes("important") || !read.includes("log lines were dropped")) {
+      await new Promise((done) => setTimeout(done, 5));
+      thread.log.info("go on");
+    }
+    assert.match(read, /log lines were dropped, because .*\tlines=\d+\n/);
+    await hub.close();
+    reader.destroy();
+    closeSync(descriptor);
   });
 
   it("ends although nobody reads the log", async () => {

@@ -68,6 +68,46 @@ describe("the profiler", () => {
     assert.ok(total(profile, "data-0", "keepInThread") > 1e5);
   });
 
+  it("leaves out the time in which a data thread waits for events", async () => {
+    const profile = {
+      nodes: [
+        { id: 1, callFrame: at("(root)", ""), children: [2, 4, 5] },
+        { id: 2, callFrame: at("turn", "file:///x/packages/reactor/src/epoll-reactor.ts"), children: [3] },
+        { id: 3, callFrame: at("wait", "file:///x/packages/linux/src/epoll.ts") },
+        { id: 4, callFrame: at("(idle)", "") },
+        { id: 5, callFrame: at("wait", "file:///x/elsewhere.ts") },
+      ],
+      samples: [2, 3, 3, 4, 5],
+      timeDeltas: [1, 10, 100, 1000, -5],
+    };
+    const handle = {
+      stop: () => Promise.resolve(JSON.stringify(profile)),
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    };
+    const thread = {
+      threadName: null,
+      startCpuProfile: () => Promise.resolve(handle),
+      startHeapProfile: () => Promise.resolve(handle),
+    };
+    const taken = await new Profiler(() => [thread]).cpu(0, 100, new AbortController().signal);
+    const samples = readProfile(taken ?? new Uint8Array()).samples.filter(
+      ({ labels }) => labels["thread"] === "data-0",
+    );
+    assert.deepEqual(
+      samples.map(({ stack, values }) => [stack, values]),
+      [
+        [
+          ["data-0", "turn"],
+          [1, 1000],
+        ],
+        [
+          ["data-0", "wait"],
+          [1, 0],
+        ],
+      ],
+    );
+  });
+
   it("starts on no thread when it cannot on one of them", async () => {
     const refusing = {
       threadName: "data-0",
@@ -80,6 +120,10 @@ describe("the profiler", () => {
     await assert.rejects(profiler.cpu(1, 100, signal), /no/, "it is not busy afterwards");
   });
 });
+
+function at(functionName: string, url: string) {
+  return { functionName, url, lineNumber: 1 };
+}
 
 function keepOnMain(): number[] {
   return Array.from({ length: 20_000 }, (_, i) => i);

@@ -40,8 +40,10 @@ interface Handle {
 type Handles = Map<string, Handle>;
 
 const MAIN = "main";
-/** Time in which nothing ran. */
-const IDLE = ["(idle)"];
+/** V8's name for a thread that waits in its event loop. */
+const IDLE = "(idle)";
+/** Where a data thread waits for events; V8 cannot tell that from work. */
+const WAIT = { functionName: "wait", file: /\/linux\/src\/epoll\.[jt]s$/ };
 /** Mean bytes between two samples: V8's own default. */
 const HEAP_INTERVAL = 524_288;
 const HEAP_DEPTH = 64;
@@ -163,9 +165,13 @@ function cpuSamples(profile: CpuProfile): ProfileSample[] {
       const node = nodes.get(at);
       if (node !== undefined) stack.unshift(node.callFrame);
     }
-    if (IDLE.includes(stack.at(-1)?.functionName ?? "")) return [];
+    if (stack.some(isWaiting)) return [];
     return [{ stack: stack.slice(1), values: [count, nanoseconds] }];
   });
+}
+
+function isWaiting({ functionName, url }: ProfileFrame): boolean {
+  return functionName === IDLE || (functionName === WAIT.functionName && WAIT.file.test(url));
 }
 
 function heapSamples(profile: HeapProfile): ProfileSample[] {
