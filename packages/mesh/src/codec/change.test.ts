@@ -48,6 +48,14 @@ describe("changes as bytes", () => {
     );
   });
 
+  it("are no bytes that are not UTF-8, but may hold the character that stands for them", () => {
+    const bytes = encodeChange({ kind: "remove-workload", uid: "a\ufffdb" });
+    assert.deepEqual(decodeChange(bytes), { kind: "remove-workload", uid: "a\ufffdb" });
+    const plain = encodeChange({ kind: "remove-workload", uid: "abc" });
+    plain[3] = 0xff;
+    assert.throws(() => decodeChange(plain), isMalformed);
+  });
+
   it("make nothing of a count that the bytes cannot hold", () => {
     // A workload whose list of addresses claims four billion items.
     const bytes = encodeChange({ kind: "workload", workload: newWorkload({ uid: "", name: "", namespace: "" }) });
