@@ -45,7 +45,7 @@ const DATA_THREAD_FOLDERS = [
 ];
 const NOT_DATA_THREAD_FOLDERS = ["packages/mesh/src/convert/"];
 /** Packages whose main-thread half stands behind the same index: built-in modules that it imports cost a data thread nothing. */
-const SHARED_WITH_MAIN = ["packages/telemetry/src/"];
+const SHARED_WITH_MAIN = ["packages/telemetry/src/", "packages/linux/src/rules/"];
 /** Where the imports of a data thread are followed from. */
 const DATA_THREAD_ENTRY = "apps/ztunnel/src/data/";
 /** These work only with Node's own loop, to which a data thread never returns. */

@@ -1,0 +1,310 @@
+import {
+  canonicalIp,
+  DNS_PORT,
+  INBOUND_HBONE_PORT,
+  INBOUND_PLAINTEXT_PORT,
+  MARK_MASK,
+  OUTBOUND_PORT,
+  PACKET_MARK,
+  TPROXY_MARK,
+} from "@tulle/base";
+import type { Chain, Rule, Table, TableName } from "./ruleset.ts";
+
+export interface PodRuleOptions {
+  /** Capture IPv6 too; otherwise IPv6 TCP and UDP is dropped (loopback excepted). Default true. */
+  readonly ipv6?: boolean;
+  /** Send DNS over UDP and TCP to ztunnel. Default true. */
+  readonly dnsCapture?: boolean;
+  /** Leave inbound traffic alone (annotation `ambient.istio.io/bypass-inbound-capture`). Default false. */
+  readonly ingressMode?: boolean;
+  /** Devices whose incoming connections are outbound ones of the pod (annotation `istio.io/reroute-virtual-interfaces`). Default none. */
+  readonly virtualInterfaces?: readonly string[];
+  /** Addresses that health probes come from; they pass by ztunnel. Default 169.254.7.127 and its IPv6 counterpart. */
+  readonly probeIps?: readonly string[];
+}
+
+/** HOST_PROBE_SNAT_IP and HOST_PROBE_SNAT_IPV6 of Istio's node agent. */
+export const DEFAULT_PROBE_IPS: readonly string[] = ["169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"];
+
+const NAME = "tulle-pod";
+const IPV6_NAME = "tulle-pod-ipv6";
+const GUARD_NAME = "tulle-guard";
+/** Every table that an enrolled pod may have, the guard apart: what a change of variant has to remove. */
+export const POD_TABLES: readonly TableName[] = [
+  { family: "inet", name: NAME },
+  { family: "ip", name: NAME },
+  { family: "inet", name: IPV6_NAME },
+];
+export const GUARD_TABLE: TableName = { family: "inet", name: GUARD_NAME };
+
+/** IFNAMSIZ less the final zero, without what would end a word or a string of nft. */
+const INTERFACE_NAME = /^[A-Za-z0-9_.:@-]{1,15}$/;
+/** Before connection tracking (-200) and before anything else that could accept: what is dropped here leaves no trace. */
+const GUARD_PRIORITY = -400;
+/** NF_IP_PRI_NAT_DST; nft knows its name `dstnat` in prerouting only. */
+const NAT_PRIORITY = -100;
+
+/**
+ * An opening SYN and nothing else. A connection that nothing tracked before looks new in its middle: its next packet would
+ * be redirected, and ztunnel's kernel would answer with a reset.
+ */
+const OPENING = "tcp flags & (fin | syn | rst | ack) == syn";
+const OWN = `meta mark & ${hex(MARK_MASK)} == ${hex(PACKET_MARK)}`;
+const TO_APPLICATION = `meta mark & ${hex(MARK_MASK)} == ${hex(TPROXY_MARK)}`;
+/** UDP zone of ztunnel's own queries: the application's may have the same addresses and ports (istio/istio#33469). */
+const DNS_ZONE = 1;
+
+/**
+ * The tables that capture a pod's traffic (spec: l4-ztunnel §1.7–1.9): TCP into 15001, plaintext for the pod into 15006,
+ * DNS into 15053; ztunnel's own packets, loopback, the pod's own addresses and health probes pass. Throws RangeError for
+ * an interface or address that is none.
+ */
+export function podRules(options: PodRuleOptions = {}): Table[] {
+  const {
+    ipv6 = true,
+    dnsCapture = true,
+    ingressMode = false,
+    virtualInterfaces = [],
+    probeIps = DEFAULT_PROBE_IPS,
+  } = options;
+  for (const name of virtualInterfaces) {
+    if (!INTERFACE_NAME.test(name))
+      throw new RangeError(`${JSON.stringify(name)} is not the name of a network interface`);
+  }
+  const probes = probeIps.map((text) => {
+    const ip = canonicalIp(text);
+    if (ip === undefined) throw new RangeError(`the probe address ${JSON.stringify(text)} is not an IP address`);
+    return ip;
+  });
+  const inward = ingressMode ? undefined : fromProbes(probes, ipv6);
+  const chains: Chain[] = [
+    ...(dnsCapture ? dnsZones() : []),
+    ...returnPath(),
+    {
+      name: "nat-prerouting",
+      type: "nat",
+      hook: "prerouting",
+      priority: NAT_PRIORITY,
+      rules: [
+        rule('iifname "lo" accept', "loopback and the pod's own addresses"),
+        ...virtualInterfaces.flatMap((name) => [
+          rule(
+            `iifname "${name}" ${OPENING} counter redirect to :${OUTBOUND_PORT}`,
+            "outbound, from behind a virtual interface",
+          ),
+          rule(`iifname "${name}" accept`, "virtual interface: nothing else"),
+        ]),
+        ...(inward === undefined
+          ? []
+          : [
+              ...inward,
+              rule(`tcp dport ${INBOUND_HBONE_PORT} accept`, "HBONE goes to ztunnel as it is"),
+              rule(`${OPENING} counter redirect to :${INBOUND_PLAINTEXT_PORT}`, "plaintext for the pod"),
+            ]),
+      ],
+    },
+    {
+      name: "nat-output",
+      type: "nat",
+      hook: "output",
+      priority: NAT_PRIORITY,
+      rules: [
+        ...passOutward(probes, ipv6),
+        ...(dnsCapture
+          ? [
+              rule(`udp dport 53 counter redirect to :${DNS_PORT}`, "DNS"),
+              rule(`tcp dport 53 ${OPENING} counter redirect to :${DNS_PORT}`, "DNS over TCP"),
+            ]
+          : []),
+        rule(`${OPENING} counter redirect to :${OUTBOUND_PORT}`, "outbound"),
+      ],
+    },
+    ...noWayAround({ inward, virtualInterfaces, probes, ipv6 }),
+  ];
+  const capture: Table = { family: ipv6 ? "inet" : "ip", name: NAME, chains };
+  return ipv6 ? [capture] : [capture, droppedIpv6()];
+}
+
+/**
+ * What stays after removal while captured connections last: the return path of ztunnel's connections to the application,
+ * and empty nat chains. Address translation of running connections works only as long as some nat chain is registered.
+ */
+export function drainingRules(ipv6: boolean): Table[] {
+  const nat = (hook: "prerouting" | "output"): Chain => ({
+    name: `nat-${hook}`,
+    type: "nat",
+    hook,
+    priority: NAT_PRIORITY,
+    rules: [],
+  });
+  return [{ family: ipv6 ? "inet" : "ip", name: NAME, chains: [...returnPath(), nat("prerouting"), nat("output")] }];
+}
+
+/** Drops all TCP and UDP of the pod, loopback excepted. */
+export function guardRules(): Table[] {
+  const chain = (hook: "input" | "output"): Chain => ({
+    name: hook,
+    type: "filter",
+    hook,
+    priority: GUARD_PRIORITY,
+    rules: [
+      rule(`${hook === "input" ? "iifname" : "oifname"} "lo" accept`, "loopback"),
+      rule("meta l4proto { tcp, udp } counter drop", "not yet in the mesh"),
+    ],
+  });
+  return [{ ...GUARD_TABLE, chains: [chain("input"), chain("output")] }];
+}
+
+/**
+ * Replies of the application go to an address that ztunnel has only borrowed. They are recognised by the connection mark
+ * that ztunnel's own packets have left, and routed back to the local stack (table 100, see pod-routing.ts).
+ */
+function returnPath(): Chain[] {
+  return [
+    {
+      name: "mark-prerouting",
+      type: "filter",
+      hook: "prerouting",
+      priority: "mangle",
+      rules: [
+        rule(
+          `${OWN} counter ct mark set ct mark & ${hex(0xffffffff ^ MARK_MASK)} | ${hex(TPROXY_MARK)}`,
+          "remember connections that ztunnel makes to the application",
+        ),
+      ],
+    },
+    {
+      name: "mark-output",
+      type: "route",
+      hook: "output",
+      priority: "mangle",
+      rules: [
+        rule(
+          `ct mark & ${hex(MARK_MASK)} == ${hex(TPROXY_MARK)} counter meta mark set ct mark`,
+          "the application's replies go back to ztunnel",
+        ),
+      ],
+    },
+  ];
+}
+
+function dnsZones(): Chain[] {
+  const mark = `meta mark & ${hex(MARK_MASK)}`;
+  return [
+    {
+      name: "zone-prerouting",
+      type: "filter",
+      hook: "prerouting",
+      priority: "raw",
+      rules: [
+        rule(
+          `udp sport 53 ${mark} != ${hex(PACKET_MARK)} counter ct zone set ${DNS_ZONE}`,
+          "answers to ztunnel's queries",
+        ),
+      ],
+    },
+    {
+      name: "zone-output",
+      type: "filter",
+      hook: "output",
+      priority: "raw",
+      rules: [rule(`udp dport 53 ${OWN} counter ct zone set ${DNS_ZONE}`, "ztunnel's queries")],
+    },
+  ];
+}
+
+/**
+ * A second look at what the nat chains let pass: nat is asked once per tracked connection, so a tracking entry from before
+ * enrolment (or one that a peer provoked) would let a new connection with the same addresses by. Such a SYN is dropped;
+ * the sender's next try finds the entry gone.
+ */
+function noWayAround(pod: {
+  readonly inward: readonly Rule[] | undefined;
+  readonly virtualInterfaces: readonly string[];
+  readonly probes: readonly string[];
+  readonly ipv6: boolean;
+}): Chain[] {
+  const { inward, virtualInterfaces, probes, ipv6 } = pod;
+  // In two rules: a packet without a tracking entry has no status and matches neither test of it.
+  const missed = (match: string) => [
+    rule(`${match}${OPENING} ct status & dnat == dnat accept`, "redirected"),
+    rule(`${match}${OPENING} counter drop`, "no new connection past ztunnel"),
+  ];
+  const chains: Chain[] = [
+    {
+      name: "filter-output",
+      type: "filter",
+      hook: "output",
+      priority: "filter",
+      rules: [...passOutward(probes, ipv6), ...missed("")],
+    },
+  ];
+  if (inward === undefined && virtualInterfaces.length === 0) return chains;
+  const own = [INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT].join(", ");
+  chains.unshift({
+    name: "filter-input",
+    type: "filter",
+    hook: "input",
+    priority: "filter",
+    rules: [
+      rule('iifname "lo" accept', "loopback and the pod's own addresses"),
+      ...virtualInterfaces.flatMap((name) => [
+        rule(`iifname "${name}" tcp dport ${OUTBOUND_PORT} accept`, "ztunnel's own port"),
+        ...missed(`iifname "${name}" `),
+      ]),
+      ...(inward === undefined
+        ? []
+        : [...inward, rule(`tcp dport { ${own} } accept`, "ztunnel's own ports"), ...missed("")]),
+    ],
+  });
+  return chains;
+}
+
+function droppedIpv6(): Table {
+  const chain = (hook: "input" | "output"): Chain => ({
+    name: hook,
+    type: "filter",
+    hook,
+    priority: "filter",
+    rules: [
+      rule(`${hook === "input" ? "iifname" : "oifname"} "lo" accept`, "loopback"),
+      rule("meta nfproto ipv6 meta l4proto { tcp, udp } counter drop", "IPv6 cannot be captured here"),
+    ],
+  });
+  return { family: "inet", name: IPV6_NAME, chains: [chain("input"), chain("output")] };
+}
+
+/** What may leave the pod without passing ztunnel. */
+function passOutward(probes: readonly string[], ipv6: boolean): Rule[] {
+  return [
+    rule('oifname "lo" accept', "loopback and the pod's own addresses"),
+    rule(`${OWN} accept`, "ztunnel's own packets"),
+    rule(`${TO_APPLICATION} accept`, "the application's replies to ztunnel"),
+    ...ofFamilies(probes, ipv6).map((ip) =>
+      rule(`meta l4proto tcp ${family(ip)} daddr ${ip} accept`, "to health probes"),
+    ),
+  ];
+}
+
+function fromProbes(probes: readonly string[], ipv6: boolean): Rule[] {
+  return ofFamilies(probes, ipv6).map((ip) =>
+    rule(`meta l4proto tcp ${family(ip)} saddr ${ip} accept`, "health probes"),
+  );
+}
+
+function ofFamilies(ips: readonly string[], ipv6: boolean): string[] {
+  return ips.filter((ip) => ipv6 || !ip.includes(":"));
+}
+
+function family(ip: string): "ip" | "ip6" {
+  return ip.includes(":") ? "ip6" : "ip";
+}
+
+function rule(text: string, comment: string): Rule {
+  return { text, comment };
+}
+
+/** As an unsigned word. */
+function hex(value: number): string {
+  return `0x${(value >>> 0).toString(16)}`;
+}

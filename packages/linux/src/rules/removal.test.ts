@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Lab, type LabHost, until } from "@tulle/lab";
+import {
+  addressOf,
+  APP_PORT,
+  askDns,
+  Client,
+  FAMILIES,
+  FakeZtunnel,
+  reach,
+  SERVER_PORT,
+  startServer,
+  threeHosts,
+} from "../../test/enrolled-pod.ts";
+import { applyPodRules, installGuard, isGuarded, removeGuard, removePodRules, verifyPodRules } from "./enrolment.ts";
+import { podConnections } from "./pod-connections.ts";
+
+describe("removal, tampering and the guard", () => {
+  let lab: Lab;
+  let pod: LabHost;
+  let client: LabHost;
+  let server: LabHost;
+  const running: AsyncDisposable[] = [];
+
+  before(async () => {
+    lab = await Lab.create();
+    ({ pod, client, server } = await threeHosts(lab));
+    running.push(await startServer(pod, "app", APP_PORT), await startServer(server, "server", SERVER_PORT));
+    running.push(await FakeZtunnel.start(pod));
+  });
+  after(async () => {
+    for (const one of running) await one[Symbol.asyncDispose]();
+    await lab.close();
+  });
+
+  const state = async () => ({
+    ruleset: await pod.namespace.run("nft", ["list", "ruleset"]),
+    rules: await pod.namespace.run("ip", ["rule"]),
+    rules6: await pod.namespace.run("ip", ["-6", "rule"]),
+    routes: await pod.namespace.run("ip", ["route", "show", "table", "all"]),
+    loose: await pod.namespace.sysctl("net.netfilter.nf_conntrack_tcp_loose"),
+  });
+
+  test("removal restores what was before, and may be repeated", async () => {
+    const before = await state();
+    await applyPodRules(pod.namespace.path);
+    assert.notDeepEqual(await state(), before);
+    assert.equal(await removePodRules(pod.namespace.path), 0);
+    assert.deepEqual(await state(), before);
+    assert.equal(await removePodRules(pod.namespace.path), 0);
+    for (const family of FAMILIES) {
+      assert.equal((await reach(pod, { ip: addressOf(server, family), port: SERVER_PORT })).name, "server");
+    }
+  });
+
+  test("captured connections survive removal, new ones are direct, and the rest goes with the last of them", async () => {
+    await applyPodRules(pod.namespace.path);
+    const captured: Client[] = [];
+    for (const family of FAMILIES) {
+      captured.push(await Client.connect(pod, { ip: addressOf(server, family), port: SERVER_PORT }));
+      captured.push(await Client.connect(client, { ip: addressOf(pod, family), port: APP_PORT }));
+    }
+    const ends = await removePodRules(pod.namespace.path);
+    assert.equal(ends, FAMILIES.length * 3, "outbound: one end each; inbound: two");
+    for (const family of FAMILIES) {
+      assert.equal((await reach(pod, { ip: addressOf(server, family), port: SERVER_PORT })).name, "server");
+      const direct = await reach(client, { ip: addressOf(pod, family), port: APP_PORT });
+      assert.deepEqual(direct, { name: "app", peer: addressOf(client, family) });
+    }
+    assert.equal((await podConnections(pod.namespace.path)).captured, ends, "the direct ones are not captured");
+
+    for (const one of captured) await one.echo("still translated");
+    assert.equal(await removePodRules(pod.namespace.path), ends);
+    for (const one of captured) await one.echo("still translated after another try");
+
+    for (const { socket } of captured) socket.end();
+    await until(async () => (await removePodRules(pod.namespace.path)) === 0, {
+      what: "the last captured connection to end",
+    });
+    assert.equal(await pod.namespace.run("nft", ["list", "ruleset"]), "");
+    for (const { socket } of captured) socket.destroy();
+  });
+
+  test("a pod that is enrolled again while it drains is captured again", async () => {
+    await applyPodRules(pod.namespace.path);
+    const captured = await Client.connect(pod, { ip: server.v4, port: SERVER_PORT });
+    assert.equal(await removePodRules(pod.namespace.path), 1);
+    assert.equal((await applyPodRules(pod.namespace.path)).changed, true);
+    assert.equal((await reach(pod, { ip: server.v4, port: SERVER_PORT })).name, "outbound");
+    await captured.echo("through both changes");
+    captured.socket.destroy();
+  });
+
+  const tampering: readonly (readonly [what: string, command: readonly string[], told: RegExp])[] = [
+    ["a table is gone", ["nft", "delete table inet tulle-pod"], /missing in table inet tulle-pod: table/],
+    ["a chain is flushed", ["nft", "flush chain inet tulle-pod nat-output"], /missing .*nat-output, rule "outbound"/],
+    [
+      "a rule comes first",
+      ["nft", "insert rule inet tulle-pod nat-output ip daddr 203.0.113.1 accept"],
+      /unexpected .*nat-output, rule .*203\.0\.113\.1/,
+    ],
+    [
+      "a rule is somewhere else in its chain",
+      [
+        "nft",
+        'insert rule inet tulle-pod nat-prerouting tcp dport 15008 accept comment "HBONE goes to ztunnel as it is"',
+      ],
+      /unexpected in table inet tulle-pod: .*HBONE/,
+    ],
+    [
+      "a policy is another",
+      ["nft", "chain inet tulle-pod filter-input { policy drop; }"],
+      /missing .*chain filter-input/,
+    ],
+    ["a chain is added", ["nft", "add chain inet tulle-pod more"], /unexpected .*chain more/],
+    ["the rule of policy routing is gone", ["ip", "rule del pref 32764"], /ip -4 rule: missing/],
+    ["the route of policy routing is gone", ["ip", "-6 route flush table 100"], /ip -6 route: missing/],
+    [
+      "the routing table holds something else",
+      ["ip", "route add 203.0.113.0/24 dev eth0 table 100"],
+      /ip -4 route: table 100 holds other routes/,
+    ],
+    ["a setting is another", ["sysctl", "-qw net.ipv4.tcp_migrate_req=0"], /tcp_migrate_req is 0, not 1/],
+  ];
+  for (const [what, [program = "", words = ""], told] of tampering) {
+    test(`it is noticed that ${what}, and mended`, async () => {
+      await applyPodRules(pod.namespace.path);
+      assert.deepEqual(await verifyPodRules(pod.namespace.path), { ok: true, ipv6: "captured" });
+      await pod.namespace.run(program, program === "nft" ? [words] : words.split(" "));
+      const verdict = await verifyPodRules(pod.namespace.path);
+      assert.ok(!verdict.ok);
+      assert.match(verdict.differences.join("\n"), told);
+      assert.equal((await applyPodRules(pod.namespace.path)).changed, true);
+      assert.deepEqual(await verifyPodRules(pod.namespace.path), { ok: true, ipv6: "captured" });
+    });
+  }
+
+  test("tables of others are left alone", async () => {
+    await pod.namespace.run("nft", ["add table inet other"]);
+    await applyPodRules(pod.namespace.path);
+    assert.deepEqual(await verifyPodRules(pod.namespace.path), { ok: true, ipv6: "captured" });
+    await removePodRules(pod.namespace.path);
+    assert.equal((await pod.namespace.run("nft", ["list", "tables"])).trim(), "table inet other");
+    await pod.namespace.run("nft", ["delete table inet other"]);
+  });
+
+  test("the guard holds back everything but loopback until it is removed, whatever the rules", async () => {
+    assert.equal(await isGuarded(pod.namespace.path), false);
+    await installGuard(pod.namespace.path);
+    await installGuard(pod.namespace.path);
+    await applyPodRules(pod.namespace.path);
+    assert.equal(await isGuarded(pod.namespace.path), true);
+    for (const family of FAMILIES) {
+      const options = { timeoutMs: 200 };
+      const nothing = { code: "ETIMEDOUT" };
+      await assert.rejects(reach(client, { ip: addressOf(pod, family), port: APP_PORT }, options), nothing);
+      await assert.rejects(reach(client, { ip: addressOf(pod, family), port: 15008 }, options), nothing);
+      const marked = { ...options, mark: 0x539 };
+      await assert.rejects(reach(pod, { ip: addressOf(server, family), port: SERVER_PORT }, marked), nothing);
+      assert.equal((await reach(pod, { ip: addressOf(pod, family), port: APP_PORT })).name, "app");
+    }
+    await pod.namespace.run("nft", ["flush chain inet tulle-guard output"]);
+    assert.equal(await isGuarded(pod.namespace.path), false, "half a guard is none");
+    await removeGuard(pod.namespace.path);
+    await removeGuard(pod.namespace.path);
+    assert.equal((await reach(pod, { ip: server.v4, port: SERVER_PORT })).name, "outbound");
+    assert.equal(await askDns(pod, { ip: "203.0.113.53", port: 53 }), "dns");
+  });
+
+  test("without a guard a captured connection leaves the pod as ztunnel only: nothing of it is on the wire", async () => {
+    await using capture = await pod.namespace.capture(pod.device, "tcp");
+    assert.equal((await reach(pod, { ip: server.v4, port: SERVER_PORT })).name, "outbound");
+    await reach(pod, { ip: server.v4, port: SERVER_PORT }, { mark: 0x539 });
+    await capture.packet(({ source }) => source.port === SERVER_PORT, "the marked connection");
+    const syns = (await capture.stop()).filter(({ flags }) => flags.syn && !flags.ack);
+    assert.equal(syns.length, 1);
+  });
+
+  test("a namespace that does not exist is an error that says so", async () => {
+    await assert.rejects(applyPodRules("/run/netns/no-such-namespace"), /no-such-namespace/);
+    await assert.rejects(removePodRules("/run/netns/no-such-namespace"), /no-such-namespace/);
+  });
+});
