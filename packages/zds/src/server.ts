@@ -1,13 +1,20 @@
 import { type Log, MeshError } from "@tulle/base";
-import { type Descriptor, DescriptorWatch, SeqpacketListener, type SeqpacketSocket } from "@tulle/linux";
+import {
+  type Descriptor,
+  DescriptorWatch,
+  duplicateNumber,
+  type NetNamespace,
+  SeqpacketListener,
+  type SeqpacketSocket,
+} from "@tulle/linux";
 import { PacketSocket } from "./packet-socket.ts";
 import { decodeAck, encodeRequest, isHello, type PodInfo, type ZdsAck, type ZdsRequest } from "./protocol.ts";
 
-/** A pod as the agent knows it. The namespace's descriptor stays the agent's; undefined: it cannot be opened any more. */
+/** A pod as the agent knows it. The namespace stays the agent's; undefined: it cannot be opened any more. */
 export interface AgentPod {
   readonly uid: string;
   readonly info: PodInfo;
-  readonly namespace: Descriptor | undefined;
+  readonly namespace: NetNamespace | undefined;
 }
 
 export interface ZdsServerOptions {
@@ -142,9 +149,11 @@ class ProxyConnection {
     if (!isHello(bytes)) throw new Error("the first message is not a hello of version 1");
   }
 
-  announce(pod: AgentPod): Promise<void> {
+  async announce(pod: AgentPod): Promise<void> {
     const { uid, info, namespace } = pod;
-    return namespace === undefined ? this.ask({ kind: "keep", uid }) : this.ask({ kind: "add", uid, info }, namespace);
+    if (namespace === undefined) return this.ask({ kind: "keep", uid });
+    using handle = duplicateNumber(namespace.descriptor, "netns to ztunnel");
+    await this.ask({ kind: "add", uid, info }, handle);
   }
 
   /** Rejects with the proxy's reason, or when there is no answer in time; the connection is kept then. */

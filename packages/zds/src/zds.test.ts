@@ -147,7 +147,7 @@ test("messages survive the way there and back", () => {
 
 test("a proxy gets the snapshot, then every change, and answers each", async () => {
   const namespace = ownNamespace();
-  const pod = (uid: string): AgentPod => ({ uid, info: INFO, namespace: descriptorFor(namespace) });
+  const pod = (uid: string): AgentPod => ({ uid, info: INFO, namespace });
   const connected: number[] = [];
   const server = new ZdsServer({
     path,
@@ -181,7 +181,7 @@ test("a pod that cannot be started is refused, stays pending, and is tried again
   proxy.runner.failing.add("bad");
   await until(() => server.connected === 1, "the snapshot");
   await assert.rejects(
-    server.add({ uid: "bad", info: INFO, namespace: descriptorFor(namespace) }),
+    server.add({ uid: "bad", info: INFO, namespace }),
     /failure to start proxy : no listener for you/,
   );
   assert.equal(proxy.state.pending, 1);
@@ -200,7 +200,7 @@ test("what a new snapshot does not mention ends, what it keeps stays", async () 
   const first = new ZdsServer({
     path,
     log: silentLog,
-    snapshot: () => ["kept", "gone"].map((uid) => ({ uid, info: INFO, namespace: descriptorFor(namespace) })),
+    snapshot: () => ["kept", "gone"].map((uid) => ({ uid, info: INFO, namespace })),
   });
   const proxy = startClient();
   await until(() => first.connected === 1, "the first snapshot");
@@ -324,7 +324,7 @@ test("a stranger who does not say hello is not told of any pod", async () => {
   const server = new ZdsServer({
     path,
     log: silentLog,
-    snapshot: () => [{ uid: "secret", info: INFO, namespace: descriptorFor(namespace) }],
+    snapshot: () => [{ uid: "secret", info: INFO, namespace }],
   });
   const stranger = SeqpacketSocket.connect(path);
   const buffer = NativeBuffer.from(Uint8Array.of(1, 2, 3));
