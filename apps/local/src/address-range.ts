@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { cidrContains, isIpv6, parseCidr } from "@tulle/base";
+import { run } from "@tulle/lab";
 import { type AddressPlan, addressPlan } from "./objects/addresses.ts";
-import { ip } from "./runtime/network.ts";
 
 /** First and last second octet of the 10.x.0.0/16 ranges that are tried; away from what clusters and routers like to use. */
 const FIRST_RANGE = 201;
@@ -9,7 +9,7 @@ const LAST_RANGE = 249;
 
 /** The first range that no route of this machine touches. Rejects when all are taken. */
 export async function chooseRange(): Promise<AddressPlan> {
-  const routes = JSON.parse(await ip(["-json", "route", "show", "table", "all"])) as { readonly dst: string }[];
+  const routes = JSON.parse(await run("ip", ["-json", "route", "show", "table", "all"])) as { readonly dst: string }[];
   const taken = routes.map(({ dst }) => dst).filter((dst) => dst !== "default" && !isIpv6(dst));
   for (let second = FIRST_RANGE; second <= LAST_RANGE; second++) {
     if (!taken.some((dst) => touches(dst, second))) return addressPlan(second, hasIpv6());

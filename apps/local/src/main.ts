@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { messageOf } from "@tulle/base";
 import { parseConfig, USAGE } from "./config.ts";
 import { terminalProgress } from "./ui/progress.ts";
@@ -24,6 +25,9 @@ async function main(argv: readonly string[]): Promise<number> {
   const end = new AbortController();
   let failure: unknown;
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => end.abort());
+  // Started by another program that is gone now: nobody is left to end this one.
+  process.on("disconnect", () => end.abort());
+  process.channel?.unref();
   // Whatever goes wrong, the machine is left clean: the mesh is taken down and then the fault is reported.
   for (const event of ["uncaughtException", "unhandledRejection"]) {
     process.on(event, (error: unknown) => {
@@ -37,12 +41,6 @@ async function main(argv: readonly string[]): Promise<number> {
     failure ??= error;
   }
   if (failure === undefined) return 0;
-  progress.fail(
-    failure instanceof UserError
-      ? failure.message
-      : failure instanceof Error
-        ? (failure.stack ?? failure.message)
-        : String(failure),
-  );
+  progress.fail(failure instanceof UserError ? failure.message : inspect(failure));
   return 1;
 }

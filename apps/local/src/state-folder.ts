@@ -1,18 +1,7 @@
-import {
-  chmodSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { messageOf } from "@tulle/base";
-import { deleteLink, deleteNamespace, namespacePath } from "./runtime/network.ts";
+import { removeLeftovers } from "@tulle/lab";
+import { deleteLink } from "./runtime/network.ts";
 
 /** Who owns a mesh on this machine, and how what a dead owner left behind is removed. */
 
@@ -20,10 +9,6 @@ export interface MeshNames {
   /** Folder of everything this mesh writes, 0700. */
   readonly folder: string;
   readonly bridge: string;
-  /** Every network namespace begins with it. */
-  readonly prefix: string;
-  node(name: string): string;
-  pod(namespace: string, name: string): string;
   veth(serial: number | string): string;
 }
 
@@ -38,9 +23,6 @@ export function meshNames(name: string): MeshNames {
   return {
     folder: join(RUN_FOLDER, name),
     bridge: `tulle-${name}`,
-    prefix: `tulle-${name}.`,
-    node: (node) => `tulle-${name}.${node}`,
-    pod: (namespace, pod) => `tulle-${name}.${namespace}.${pod}`,
     veth: (serial) => `t${name}-${serial}`,
   };
 }
@@ -63,7 +45,7 @@ export async function claim(names: MeshNames): Promise<{ readonly owner?: number
   for (let round = 0; round < 2; round++) {
     try {
       becomeOwner(names.folder, path);
-      await removeLeftovers(names);
+      await removeAll(names);
       return {};
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
@@ -91,36 +73,15 @@ function becomeOwner(folder: string, path: string): void {
   }
 }
 
-/** Removes everything that carries the mesh's names: processes in its namespaces, namespaces, links. */
-export async function removeLeftovers(names: MeshNames): Promise<void> {
-  const namespaces = existsSync("/run/netns")
-    ? readdirSync("/run/netns").filter((name) => name.startsWith(names.prefix))
-    : [];
-  killInside(namespaces);
-  for (const namespace of namespaces) await deleteNamespace(namespace);
+/** Removes what the name stands for on this machine, and namespaces of whoever died. */
+export async function removeAll(names: MeshNames): Promise<void> {
+  await removeLeftovers();
   await deleteLink(names.bridge);
 }
 
 /** The last thing a mesh does: its folder goes. */
 export function release(names: MeshNames): void {
   rmSync(names.folder, { recursive: true, force: true });
-}
-
-/** Ends what still runs in namespaces of ours; normally the kernel has done so when their parent died. */
-function killInside(namespaces: readonly string[]): void {
-  if (namespaces.length === 0) return;
-  const ours = new Set(namespaces.map((name) => String(statSync(namespacePath(name)).ino)));
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    const inode = linkedInode(`/proc/${entry}/ns/net`);
-    if (inode === undefined || !ours.has(inode)) continue;
-    try {
-      process.kill(Number(entry), "SIGKILL");
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ESRCH")
-        throw new Error(`process ${entry} is left: ${messageOf(error)}`);
-    }
-  }
 }
 
 function readOwner(path: string): Owner | undefined {
@@ -138,15 +99,6 @@ function startTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-  } catch {
-    return undefined;
-  }
-}
-
-/** The number in `net:[4026531992]`; undefined when the process is gone. */
-function linkedInode(path: string): string | undefined {
-  try {
-    return /\[(\d+)\]/.exec(readlinkSync(path))?.[1];
   } catch {
     return undefined;
   }

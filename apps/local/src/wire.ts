@@ -1,23 +1,24 @@
-import { chmodSync, existsSync, mkdirSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Log, sleep } from "@tulle/base";
+import { messageOf, sleep } from "@tulle/base";
 import { chooseRange } from "./address-range.ts";
 import type { LocalConfig } from "./config.ts";
-import { INGRESS_POD_KEY, Ingress, ingressPod } from "./ingress/ingress.ts";
-import type { AddressPlan } from "./objects/addresses.ts";
+import { INGRESS_POD_KEY, Ingress, ingressPod, type Published } from "./ingress/ingress.ts";
+import { Mesh } from "./mesh/mesh.ts";
 import { Cluster } from "./objects/cluster.ts";
 import { ObjectStore } from "./objects/object-store.ts";
 import { isReady, type Pod } from "./objects/pod.ts";
 import { ResourceDirectory } from "./resources/directory.ts";
+import { ofKind } from "./resources/resource-set.ts";
 import { formatProblem, type Problem } from "./resources/read-file.ts";
 import { nodeForPods } from "./runtime/container-root.ts";
 import { nameTable } from "./runtime/dns-names.ts";
 import { DnsServer } from "./runtime/dns-server.ts";
 import { createBridge, type Lan } from "./runtime/network.ts";
-import { PodRunner } from "./runtime/pod-runner.ts";
+import { PodRunner, type RunnerEnvironment } from "./runtime/pod-runner.ts";
 import { PodServiceAddresses } from "./runtime/service-addresses.ts";
-import { claim, type MeshNames, meshNames, release, removeLeftovers } from "./state-folder.ts";
+import { claim, type MeshNames, meshNames, release, removeAll } from "./state-folder.ts";
 import { type Progress, progressLog } from "./ui/progress.ts";
 import { summary } from "./ui/summary.ts";
 
@@ -38,6 +39,10 @@ const FIRST_POD_UID = 1_900_000_000;
 const READY_POLL_MS = 50;
 /** A page that calls others may answer later than a readiness probe. */
 const REQUEST_TIMEOUT_MS = 5000;
+/** Endpoints reach the proxies within milliseconds of readiness; this is for a machine that is busy. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** Of a log, shown when something does not start. */
+const TAIL_LINES = 8;
 
 export async function runLocalMesh(config: LocalConfig, progress: Progress, signal: AbortSignal): Promise<void> {
   const undo: Undo[] = [];
@@ -46,7 +51,7 @@ export async function runLocalMesh(config: LocalConfig, progress: Progress, sign
   } finally {
     if (undo.length > 0) {
       const step = progress.step("taking everything down");
-      for (const action of undo.reverse()) await action();
+      for (const action of undo.toReversed()) await action();
       step.done();
     }
   }
@@ -63,9 +68,10 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
   const plan = await chooseRange();
   const lan: Lan = { bridge: names.bridge, gateway: plan.gateway, v4Bits: plan.v4Bits, v6Bits: plan.v6Bits };
   const folders = makeFolders(names);
+  const network = progress.step("network");
   await createBridge(lan);
-  progress.note(
-    `✓ bridge ${names.bridge} with ${plan.gateway.v4}${plan.gateway.v6 ? ` and ${plan.gateway.v6}` : " (no IPv6)"}`,
+  network.done(
+    `bridge ${names.bridge}, ${plan.gateway.v4}${plan.gateway.v6 ? ` and ${plan.gateway.v6}` : ", no IPv6"}`,
   );
 
   const store = new ObjectStore();
@@ -77,25 +83,32 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     portOffset: config.portOffset,
     log: log.scope("ingress"),
   });
-
-  const cluster = new Cluster({
-    plan,
-    store,
-    systemPods: [ingressPod(fileURLToPath(new URL("ingress", import.meta.url)))],
-    runId: `${config.name} ${process.pid} ${Date.now()}`,
-    log,
-    start: ({ pod, containers, address, serial, meshed, report }) =>
-      new PodRunner(environment, {
-        pod,
-        containers,
-        address,
-        names: { namespace: names.pod(pod.metadata.namespace, pod.metadata.name), veth: names.veth(serial) },
-        uid: FIRST_POD_UID + serial,
-        meshed,
-        report,
-      }),
+  await ingress.checkPorts(ofKind(set, "Service")).catch((error: Error) => {
+    throw new UserError(error.message);
   });
-  const environment = {
+
+  const nodes = progress.step("control plane and nodes");
+  const mesh = await Mesh.start({
+    plan,
+    lan,
+    store,
+    clusterDomain: CLUSTER_DOMAIN,
+    trustDomain: TRUST_DOMAIN,
+    folder: folders.mesh,
+    logsFolder: folders.logs,
+    veth: names.veth,
+    log,
+  });
+  undo.push(() => mesh.close());
+  await mesh
+    .ready(config.readyTimeoutMs, (text) => nodes.update(text), signal)
+    .catch((error: Error) => {
+      throw new UserError(`${error.message}${logTail(folders.logs)}`);
+    });
+  if (signal.aborted) return;
+  nodes.done(`${plan.nodes.length} ready, xDS and CA on ${mesh.address}`);
+
+  const environment: RunnerEnvironment = {
     lan,
     clusterDomain: CLUSTER_DOMAIN,
     node: nodeForPods(process.execPath),
@@ -103,11 +116,25 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     mountFolder: folders.mount,
     podsFolder: folders.pods,
     logsFolder: folders.logs,
-    mesh: { enrol: async () => {}, withdraw: async () => {}, forget: async () => {} },
+    mesh: mesh.pods,
     services,
     log,
     attach: new Map([[INGRESS_POD_KEY, ingress.attach]]),
   };
+  const runners = new Map<string, PodRunner>();
+  const cluster = new Cluster({
+    plan,
+    store,
+    systemPods: [ingressPod(fileURLToPath(new URL("ingress", import.meta.url)))],
+    runId: `${config.name} ${process.pid} ${Date.now()}`,
+    log,
+    start: ({ serial, ...pod }) => {
+      const runner = new PodRunner(environment, { ...pod, veth: names.veth(serial), uid: FIRST_POD_UID + serial });
+      runners.set(pod.pod.metadata.uid, runner);
+      void runner.ended.then(() => runners.delete(pod.pod.metadata.uid));
+      return runner;
+    },
+  });
   undo.push(() => cluster.close());
   store.subscribe((objects) => {
     dns.update(nameTable(objects, CLUSTER_DOMAIN));
@@ -115,25 +142,21 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     ingress.update(objects);
   });
   cluster.apply(set);
-  await ingress.checkPorts(store.current).catch((error: Error) => {
-    throw new UserError(error.message);
-  });
-
   await podsReady(store, config, progress, signal);
+  await servicesAnswer(ingress.published, progress, signal);
   if (signal.aborted) return;
   watchDirectory(directory, cluster, progress, signal);
-  progress.note(
-    `\n${summary({
-      objects: store.current,
-      trustDomain: TRUST_DOMAIN,
-      published: ingress.published,
-      directory: config.directory,
-      logsFolder: folders.logs,
-      bridge: names.bridge,
-      namespaceOf: (pod) => names.pod(pod.metadata.namespace, pod.metadata.name),
-      nodeNamespaces: plan.nodes.map((node) => names.node(node.name)),
-    })}`,
-  );
+  const text = summary({
+    objects: store.current,
+    trustDomain: TRUST_DOMAIN,
+    published: ingress.published,
+    directory: config.directory,
+    logsFolder: folders.logs,
+    bridge: names.bridge,
+    namespaceOf: (pod) => runners.get(pod.metadata.uid)?.namespaceName ?? "",
+    nodes: mesh.nodes.map(({ name, namespace, pid, address }) => ({ name, namespace: namespace.name, pid, address })),
+  });
+  progress.note(`\n${text}`);
   await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
@@ -199,7 +222,18 @@ async function takeOwnership(names: MeshNames, undo: Undo[]): Promise<void> {
     );
   }
   undo.push(() => release(names));
-  undo.push(() => removeLeftovers(names));
+  undo.push(() => removeAll(names));
+}
+
+/** The last words of the ztunnels, for whom they would otherwise be gone with the folder. */
+function logTail(folder: string): string {
+  return readdirSync(folder)
+    .filter((name) => name.startsWith("ztunnel"))
+    .map((name) => {
+      const lines = readFileSync(join(folder, name), "utf8").trimEnd().split("\n").slice(-TAIL_LINES);
+      return `\n  ${name}:\n${lines.map((line) => `    ${line}`).join("\n")}`;
+    })
+    .join("");
 }
 
 function makeFolders(names: MeshNames) {
@@ -209,7 +243,12 @@ function makeFolders(names: MeshNames) {
     chmodSync(path, mode);
     return path;
   };
-  return { mount: folder("mount", 0o755), pods: folder("pods", 0o755), logs: folder("logs", 0o700) };
+  return {
+    mount: folder("mount", 0o755),
+    pods: folder("pods", 0o755),
+    logs: folder("logs", 0o700),
+    mesh: folder("mesh", 0o700),
+  };
 }
 
 async function podsReady(
@@ -224,12 +263,40 @@ async function podsReady(
     const { pods } = store.current;
     const waiting = pods.filter((pod) => !isReady(pod));
     if (signal.aborted) return;
-    if (pods.length > 0 && waiting.length === 0) return step.done(`${pods.length} ready`);
+    if (pods.length > 0 && waiting.length === 0) {
+      step.done(`${pods.length} ready`);
+      return;
+    }
     step.update(`${pods.length - waiting.length} of ${pods.length} ready`);
     if (performance.now() > deadline) {
       throw new UserError(["these pods did not become ready:", ...waiting.map(notReady)].join("\n"));
     }
     await sleep(READY_POLL_MS, signal);
+  }
+}
+
+/** Asks every published service once it can be asked; one that does not answer may be meant to, so it is only told. */
+async function servicesAnswer(published: readonly Published[], progress: Progress, signal: AbortSignal): Promise<void> {
+  for (const { service, url } of published) {
+    const step = progress.step(`asking ${service}`);
+    const deadline = performance.now() + ANSWER_TIMEOUT_MS;
+    for (;;) {
+      if (signal.aborted) return;
+      const failure = await fetch(url, { redirect: "follow", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) }).then(
+        (answer) => (answer.ok ? undefined : `it answered ${answer.status}`),
+        (error: Error) => messageOf(error.cause ?? error),
+      );
+      if (failure === undefined) {
+        step.done("it answers");
+        break;
+      }
+      step.update(failure);
+      if (performance.now() > deadline) {
+        step.done(`no good answer from ${url}: ${failure}`);
+        break;
+      }
+      await sleep(READY_POLL_MS, signal);
+    }
   }
 }
 

@@ -33,7 +33,9 @@ serve(`reviews ${version}`, async (path, response) => {
 });
 
 function versionFrom(text: string | undefined): Version {
-  if (text === "v1" || text === "v2" || text === "v3") return text;
-  console.error(`VERSION must be v1, v2 or v3, not "${text ?? ""}"`);
-  process.exit(2);
+  if (text !== "v1" && text !== "v2" && text !== "v3") {
+    console.error(`VERSION must be v1, v2 or v3, not "${text ?? ""}"`);
+    process.exit(2);
+  }
+  return text;
 }

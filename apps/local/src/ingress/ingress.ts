@@ -65,13 +65,13 @@ export class Ingress {
   }
 
   /** Rejects when a port that is wanted now cannot be had; for the start, where it is an error. */
-  async checkPorts(objects: Objects): Promise<void> {
-    for (const route of this.#wanted(objects).values()) (await listen(route, (early) => early.destroy())).close();
+  async checkPorts(services: readonly Service[]): Promise<void> {
+    for (const route of this.#wanted(services).values()) (await listen(route, (early) => early.destroy())).close();
   }
 
   /** Publishes what is new and takes back what is gone. */
   update(objects: Objects): void {
-    const wanted = this.#wanted(objects);
+    const wanted = this.#wanted(objects.services);
     const gone = [...this.#routes.keys()].filter((key) => !wanted.has(key));
     const fresh = [...wanted].filter(([key]) => !this.#routes.has(key)).map(([, route]) => route);
     this.#routes = wanted;
@@ -86,9 +86,9 @@ export class Ingress {
     for (const route of this.#routes.values()) this.#hand(route);
   };
 
-  #wanted(objects: Objects): Map<string, Route> {
+  #wanted(services: readonly Service[]): Map<string, Route> {
     const routes = new Map<string, Route>();
-    for (const service of objects.services.filter(({ spec }) => spec.type === "LoadBalancer")) {
+    for (const service of services.filter(({ spec }) => spec.type === "LoadBalancer")) {
       for (const { port } of service.spec.ports ?? []) {
         const hostPort = port + this.#portOffset;
         const route = { service: keyOf(service), host: this.#addressOf(service), port, hostPort };

@@ -36,7 +36,7 @@ const selector = object({ matchLabels: labels });
 /** Labels that ask for something which is not there yet: taking them silently would let traffic past a waypoint. */
 const meshLabels: Check = (value, path, report) => {
   labels(value, path, report);
-  for (const name of Object.keys((value ?? {}) as object)) {
+  for (const name of Object.keys(value ?? {})) {
     if (name.startsWith("istio.io/use-waypoint"))
       report([...path, name], "asks for a waypoint; the local mesh has none yet");
   }
@@ -44,7 +44,7 @@ const meshLabels: Check = (value, path, report) => {
 
 const annotations: Check = (value, path, report) => {
   labels(value, path, report);
-  for (const name of Object.keys((value ?? {}) as object)) {
+  for (const name of Object.keys(value ?? {})) {
     if (/^(ambient\.istio\.io|traffic\.sidecar\.istio\.io)\/|^istio\.io\/(reroute|dry-run)/.test(name)) {
       report([...path, name], "is not supported by the local mesh: remove it");
     }

@@ -52,11 +52,16 @@ export function readFile(file: string, text: string): FileContent {
 }
 
 function toResource(value: unknown, report: (path: Path, message: string) => void): Resource | undefined {
-  if (!isRecord(value)) return void report([], "must be a Kubernetes object");
+  if (!isRecord(value)) {
+    report([], "must be a Kubernetes object");
+    return undefined;
+  }
   const { kind } = value;
   if (!isKind(kind)) {
-    const said = kind === undefined ? "must have a kind" : `kind ${String(kind)} is not supported by the local mesh`;
-    return void report(["kind"], `${said} (it knows ${KINDS.join(", ")})`);
+    const said =
+      kind === undefined ? "must have a kind" : `kind ${JSON.stringify(kind)} is not supported by the local mesh`;
+    report(["kind"], `${said} (it knows ${KINDS.join(", ")})`);
+    return undefined;
   }
   const found = findings(value, checkOf(kind));
   const name = isRecord(value.metadata) && typeof value.metadata.name === "string" ? ` ${value.metadata.name}` : "";

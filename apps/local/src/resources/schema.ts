@@ -69,8 +69,9 @@ export function string(pattern?: RegExp, says = "is malformed"): Check {
 
 export function integer(min: number, max: number): Check {
   return (value, path, report) => {
-    if (!Number.isInteger(value)) return report(path, `must be a whole number, not ${kindOf(value)}`);
-    if ((value as number) < min || (value as number) > max) report(path, `must be from ${min} to ${max}, not ${value}`);
+    if (typeof value !== "number" || !Number.isInteger(value)) {
+      report(path, `must be a whole number, not ${kindOf(value)}`);
+    } else if (value < min || value > max) report(path, `must be from ${min} to ${max}, not ${value}`);
   };
 }
 

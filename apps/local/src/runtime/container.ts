@@ -1,8 +1,7 @@
-import { Backoff, sleep } from "@tulle/base";
-import { Child, type ChildOptions, describeExit, onlyChildOf } from "./child-process.ts";
+import { Child, onlyChildOf } from "./child-process.ts";
 import { LAUNCH_SCRIPT } from "./container-root.ts";
 import type { LogFile } from "./log-file.ts";
-import { namespacePath } from "./network.ts";
+import { Restarting } from "./restarting.ts";
 
 /** One container of a pod: a process in the pod's network namespace, with nothing of the host's but its libraries. */
 
@@ -10,6 +9,7 @@ export interface ContainerOptions {
   readonly command: readonly string[];
   /** Complete: nothing is inherited. */
   readonly env: Readonly<Record<string, string>>;
+  /** Path of the pod's network namespace. */
   readonly namespace: string;
   readonly hostname: string;
   readonly uid: number;
@@ -22,70 +22,45 @@ export interface ContainerOptions {
 }
 
 /** Long enough to see in the page that something is gone, short enough for a person who waits for it to come back. */
-const RESTART_INITIAL_MS = 2000;
-const RESTART_MAX_MS = 60_000;
-/** A process that ran this long was healthy: its next crash starts from the first delay again. */
-const HEALTHY_AFTER_MS = 30_000;
+const RESTART_MS = 2000;
 
 export class Container {
-  readonly #options: ContainerOptions;
-  readonly #stop = new AbortController();
-  readonly #backoff = new Backoff({ initialMs: RESTART_INITIAL_MS, maxMs: RESTART_MAX_MS });
-  #child: Child | undefined;
-  #restarts = 0;
-  #loop: Promise<void> | undefined;
+  readonly #process: Restarting;
+  #pid: { readonly outer: number; readonly inner: number } | undefined;
 
   constructor(options: ContainerOptions) {
-    this.#options = options;
-  }
-
-  start(): void {
-    this.#loop ??= this.#run();
+    const { log, changed, attach } = options;
+    // The launcher's own environment: the container's comes as arguments, so that it cannot reach a process that is still root.
+    const env = { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" };
+    const start = () => {
+      const child = new Child(launchCommand(options), { log, env, channel: attach !== undefined });
+      attach?.(child);
+      return child;
+    };
+    this.#process = new Restarting({ start, log, changed, restartMs: RESTART_MS });
   }
 
   get running(): boolean {
-    return this.#child !== undefined && this.#child.exited === undefined;
+    return this.#process.child !== undefined;
   }
 
   get restarts(): number {
-    return this.#restarts;
+    return this.#process.restarts;
   }
 
-  /** The container's process as the host numbers it. */
+  /** The container's process as the host numbers it; undefined in the first milliseconds, too. */
   get pid(): number | undefined {
-    const outer = this.running ? this.#child?.pid : undefined;
-    return outer === undefined ? undefined : onlyChildOf(outer);
-  }
-
-  async stop(graceMs: number): Promise<void> {
-    this.#stop.abort();
-    await this.#child?.stop(graceMs, this.pid);
-    await this.#loop;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stop;
-    const { log, changed } = this.#options;
-    while (!signal.aborted) {
-      const started = performance.now();
-      const child = new Child(launchCommand(this.#options), this.#childOptions());
-      this.#child = child;
-      if (this.#options.attach !== undefined) this.#options.attach(child);
-      changed();
-      const status = await child.ended;
-      log.note(`process ended: ${describeExit(status)}`);
-      changed();
-      if (signal.aborted) return;
-      if (performance.now() - started > HEALTHY_AFTER_MS) this.#backoff.reset();
-      await sleep(this.#backoff.next(), signal);
-      this.#restarts++;
+    const outer = this.#process.child?.pid;
+    if (outer === undefined) return undefined;
+    if (this.#pid?.outer !== outer) {
+      const inner = onlyChildOf(outer);
+      this.#pid = inner === undefined ? undefined : { outer, inner };
     }
+    return this.#pid?.inner;
   }
 
-  #childOptions(): ChildOptions {
-    // The launcher's own environment: the container's comes as arguments, so that it cannot reach a process that is still root.
-    const env = { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" };
-    return { log: this.#options.log, env, channel: this.#options.attach !== undefined };
+  stop(graceMs: number): Promise<void> {
+    return this.#process.stop(graceMs, this.pid);
   }
 }
 
@@ -95,7 +70,7 @@ function launchCommand(options: ContainerOptions): string[] {
   const script = LAUNCH_SCRIPT.replace('"$@"', [...channel, '"$@"'].join(" "));
   return [
     "nsenter",
-    `--net=${namespacePath(namespace)}`,
+    `--net=${namespace}`,
     "unshare",
     ...["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--propagation", "private"],
     ...["sh", "-c", script, "sh"],

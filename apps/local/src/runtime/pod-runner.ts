@@ -1,7 +1,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Backoff, type Log, messageOf, sleep } from "@tulle/base";
-import { NetNamespace } from "@tulle/linux";
+import { LabNamespace } from "@tulle/lab";
 import type { AddressPair } from "../objects/addresses.ts";
 import type { PodHandle, PodReport, ResolvedContainer } from "../objects/cluster.ts";
 import {
@@ -16,7 +16,7 @@ import type { Child } from "./child-process.ts";
 import { Container } from "./container.ts";
 import { type NodeForPods, writeEtc } from "./container-root.ts";
 import { LogFile } from "./log-file.ts";
-import { createNamespace, deleteLink, deleteNamespace, type Lan, namespacePath } from "./network.ts";
+import { attach, deleteLink, type Lan } from "./network.ts";
 import { runProbe, watchProbe } from "./probe.ts";
 
 /** Puts a pod's traffic into the mesh and takes it out again; the node agent's part. */
@@ -25,16 +25,16 @@ export interface PodMesh {
    * Resolves when all traffic of the pod is captured and ztunnel serves it. `fresh`: nothing runs in the pod yet, so nothing
    * may leave it before that. Rejects with the reason; may be called again.
    */
-  enrol(pod: Pod, namespace: NetNamespace, fresh: boolean): Promise<void>;
+  enrol(pod: Pod, namespace: LabNamespace, fresh: boolean): Promise<void>;
   /** Resolves when the pod's traffic is its own again. */
-  withdraw(pod: Pod, namespace: NetNamespace): Promise<void>;
+  withdraw(pod: Pod, namespace: LabNamespace): Promise<void>;
   /** The pod ends: its namespace goes away after this. Never rejects. */
   forget(pod: Pod): Promise<void>;
 }
 
 /** What gives a pod outside the mesh the service addresses; inside, ztunnel does. */
 export interface ServiceAddresses {
-  attach(podUid: string, namespace: string): Promise<void>;
+  attach(podUid: string, namespace: LabNamespace): Promise<void>;
   detach(podUid: string): Promise<void>;
 }
 
@@ -58,8 +58,8 @@ export interface RunnerOptions {
   readonly pod: Pod;
   readonly containers: readonly ResolvedContainer[];
   readonly address: AddressPair;
-  /** Names of the namespace and of its end on the bridge. */
-  readonly names: { readonly namespace: string; readonly veth: string };
+  /** Name of the pod's end on the bridge. */
+  readonly veth: string;
   readonly uid: number;
   readonly meshed: boolean;
   readonly report: PodReport;
@@ -69,6 +69,9 @@ export interface RunnerOptions {
 const RETRY_INITIAL_MS = 200;
 const RETRY_MAX_MS = 5000;
 
+/** A launcher takes about this long to build a pod's root. */
+const PID_POLL_MS = 100;
+
 /** Plays kubelet for one pod: namespace, enrolment, processes, readiness, and the way back. */
 export class PodRunner implements PodHandle {
   readonly #environment: RunnerEnvironment;
@@ -76,24 +79,30 @@ export class PodRunner implements PodHandle {
   readonly #stopping = new AbortController();
   readonly #containers = new Map<string, { readonly container: Container; ready: boolean; reason: string }>();
   readonly #log: Log;
-  #namespace: NetNamespace | undefined;
+  #namespace: LabNamespace | undefined;
   #meshWanted: boolean;
   #meshed: boolean | undefined;
   #problem = "";
   #wake: () => void = () => {};
-  readonly #done: Promise<void>;
+  /** Resolves when nothing of the pod is left; never rejects. */
+  readonly ended: Promise<void>;
 
   constructor(environment: RunnerEnvironment, options: RunnerOptions) {
     this.#environment = environment;
     this.#options = options;
     this.#meshWanted = options.meshed;
     this.#log = environment.log.scope("pod");
-    this.#done = this.#run().catch((error) => this.#log.error(`${this.#name}: ${messageOf(error)}`));
+    this.ended = this.#run().catch((error) => this.#log.error(`${this.#name}: ${messageOf(error)}`));
   }
 
   get #name(): string {
     const { namespace, name } = this.#options.pod.metadata;
     return `${namespace}/${name}`;
+  }
+
+  /** Of the pod's network namespace, for `ip netns exec`; undefined before it is made. */
+  get namespaceName(): string | undefined {
+    return this.#namespace?.name;
   }
 
   setMeshed(wanted: boolean): void {
@@ -105,7 +114,7 @@ export class PodRunner implements PodHandle {
     this.#stopping.abort();
     this.#wake();
     await Promise.all([...this.#containers.values()].map(({ container }) => container.stop(graceMs)));
-    await this.#done;
+    await this.ended;
   }
 
   async #run(): Promise<void> {
@@ -129,12 +138,11 @@ export class PodRunner implements PodHandle {
   }
 
   async #createSandbox(): Promise<void> {
-    const { names, address, pod, uid } = this.#options;
+    const { veth, address, pod, uid } = this.#options;
     const { lan, podsFolder, clusterDomain } = this.#environment;
-    await deleteLink(names.veth);
-    await deleteNamespace(names.namespace);
-    await createNamespace(names.namespace, names.veth, address, lan);
-    this.#namespace = NetNamespace.open(namespacePath(names.namespace));
+    await this.#namespace?.delete();
+    this.#namespace = await LabNamespace.create(`${pod.metadata.namespace}.${pod.metadata.name}`);
+    await attach(this.#namespace, veth, address, lan);
     writeEtc(join(podsFolder, pod.metadata.uid), {
       podName: pod.metadata.name,
       namespace: pod.metadata.namespace,
@@ -148,30 +156,37 @@ export class PodRunner implements PodHandle {
   /** Makes capture what it should be. Before the first process (`fresh`) nothing can leave in between. */
   async #applyMesh(fresh: boolean): Promise<void> {
     const { mesh, services } = this.#environment;
-    const { pod, names } = this.#options;
+    const { pod } = this.#options;
     const wanted = this.#meshWanted;
     const namespace = this.#namespace;
     if (namespace === undefined || (!fresh && wanted === this.#meshed)) return;
     if (wanted) {
       await mesh.enrol(pod, namespace, fresh);
       await services.detach(pod.metadata.uid);
+      this.#annotate("enabled");
     } else {
-      await services.attach(pod.metadata.uid, names.namespace);
+      this.#annotate(undefined);
+      await services.attach(pod.metadata.uid, namespace);
       if (!fresh) await mesh.withdraw(pod, namespace);
     }
     this.#meshed = wanted;
-    this.#options.report((current) => withAnnotation(current, REDIRECTION_ANNOTATION, wanted ? "enabled" : undefined));
+  }
+
+  /** What the control plane goes by: set after capture is complete, taken away before it ends. */
+  #annotate(value: "enabled" | undefined): void {
+    this.#options.report((pod) => withAnnotation(pod, REDIRECTION_ANNOTATION, value));
   }
 
   #startContainers(signal: AbortSignal): void {
-    const { pod, containers, names, uid, address } = this.#options;
+    const { pod, containers, uid, address } = this.#options;
+    const namespace = this.#namespace?.path ?? "";
     const { mountFolder, podsFolder, logsFolder, appFolder, node, attach } = this.#environment;
     for (const one of containers) {
       const fileName = `${pod.metadata.namespace}.${pod.metadata.name}.${one.spec.name}.log`;
       const container = new Container({
         command: one.command,
         env: { PATH: node.path, HOME: "/tmp", HOSTNAME: pod.metadata.name, ...one.env },
-        namespace: names.namespace,
+        namespace,
         hostname: pod.metadata.name,
         uid,
         folders: {
@@ -187,12 +202,11 @@ export class PodRunner implements PodHandle {
       const { readinessProbe } = one.spec;
       const state = { container, ready: readinessProbe === undefined, reason: "" };
       this.#containers.set(one.spec.name, state);
-      container.start();
       if (readinessProbe === undefined) continue;
       const specs = containers.map(({ spec }) => spec);
       const check = async (timeoutMs: number) => {
         if (!container.running) return "the process is not running";
-        return this.#namespace && (await runProbe(readinessProbe, specs, this.#namespace, address.v4, timeoutMs));
+        return await runProbe(readinessProbe, specs, namespace, address.v4, timeoutMs);
       };
       const changed = (ready: boolean, reason: string) => {
         Object.assign(state, { ready, reason });
@@ -212,6 +226,11 @@ export class PodRunner implements PodHandle {
       if (!container.running) waiting.push(`${name} is not running`);
       else if (!ready) waiting.push(reason === "" ? `${name} has not been probed yet` : `${name}: ${reason}`);
     }
+    // The launcher has not come to the container's process yet: look again, for its number is worth showing.
+    const early = [...this.#containers.values()].some(
+      ({ container }) => container.running && container.pid === undefined,
+    );
+    if (early && !this.#stopping.signal.aborted) setTimeout(() => this.#publish(), PID_POLL_MS);
     const isReady = waiting.length === 0 && statuses.length > 0;
     const condition: PodCondition = isReady
       ? { type: "Ready", status: "True" }
@@ -242,14 +261,13 @@ export class PodRunner implements PodHandle {
   }
 
   async #remove(): Promise<void> {
-    const { pod, names } = this.#options;
+    const { pod, veth } = this.#options;
     const { mesh, services, podsFolder } = this.#environment;
     await Promise.all([...this.#containers.values()].map(({ container }) => container.stop(0)));
     await services.detach(pod.metadata.uid);
     await mesh.forget(pod);
-    this.#namespace?.close();
-    await deleteLink(names.veth);
-    await deleteNamespace(names.namespace);
+    await deleteLink(veth);
+    await this.#namespace?.delete();
     rmSync(join(podsFolder, pod.metadata.uid), { recursive: true, force: true });
   }
 }

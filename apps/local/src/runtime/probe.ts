@@ -1,14 +1,14 @@
 import { request } from "node:http";
-import { Socket } from "node:net";
+import type { Socket } from "node:net";
 import { isIpv6, messageOf, sleep } from "@tulle/base";
-import { AddressBuffer, connect, Errno, familyOf, type NetNamespace, openSocket, peerAddress } from "@tulle/linux";
+import { connectFrom } from "@tulle/lab";
 import { resolvePort } from "../objects/pod.ts";
 import type { Container, Probe } from "../resources/kinds.ts";
 
 /** Readiness as kubelet sees it. Probes come from inside the pod's namespace: nothing of them crosses the wire in plaintext. */
 
-/** How often an unfinished connection attempt is looked at; within one namespace the first look usually finds it done. */
-const CONNECT_POLL_MS = 5;
+/** Before the first success a pod is asked at least this often: a mesh that starts is not slowed down by a long period. */
+const STARTING_PERIOD_MS = 250;
 /** More of a health page than anybody reads. */
 const MAX_BODY_BYTES = 10 * 1024;
 
@@ -37,18 +37,15 @@ export async function watchProbe(
       ready = false;
       changed(false, failure);
     }
-    // Before the first success a pod is asked more often, so that a mesh that starts is not slowed down by a long period.
     await sleep(ready ? period : Math.min(period, STARTING_PERIOD_MS), signal);
   }
 }
-
-const STARTING_PERIOD_MS = 250;
 
 /** One attempt; the reason when it failed. */
 export async function runProbe(
   probe: Probe,
   containers: readonly Container[],
-  namespace: NetNamespace,
+  namespacePath: string,
   podIp: string,
   timeoutMs: number,
 ): Promise<string | undefined> {
@@ -57,33 +54,13 @@ export async function runProbe(
   if (port === undefined) return `no container port is named ${target}`;
   let socket: Socket | undefined;
   try {
-    socket = await connectInside(namespace, podIp, port, timeoutMs);
+    socket = await connectFrom(namespacePath, { ip: podIp, port }, { timeoutMs });
     if (probe.httpGet === undefined) return undefined;
     return await httpStatus(socket, probe.httpGet.path ?? "/", podIp, port, probe.httpGet.httpHeaders ?? [], timeoutMs);
   } catch (error) {
     return messageOf(error);
   } finally {
     socket?.destroy();
-  }
-}
-
-/** A connection made by a socket of the pod's namespace. */
-async function connectInside(namespace: NetNamespace, ip: string, port: number, timeoutMs: number): Promise<Socket> {
-  const address = new AddressBuffer();
-  const descriptor = namespace.enter(() => openSocket(familyOf(ip), "stream", "probe"));
-  try {
-    const result = connect(descriptor, address, address.encode(ip, port));
-    if (result < 0 && result !== -Errno.EINPROGRESS) throw new Error(`connecting to port ${port} failed`);
-    const deadline = performance.now() + timeoutMs;
-    for (;;) {
-      const state = peerAddress(descriptor, address);
-      if (state === 0) return new Socket({ fd: descriptor.release(), readable: true, writable: true });
-      if (state !== -Errno.ENOTCONN) throw new Error(`connecting to port ${port} failed`);
-      if (performance.now() > deadline) throw new Error(`port ${port} does not answer`);
-      await sleep(CONNECT_POLL_MS);
-    }
-  } finally {
-    descriptor.close();
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Log } from "@tulle/base";
 import { isIpv6, messageOf } from "@tulle/base";
+import type { LabNamespace } from "@tulle/lab";
 import type { ServiceAddresses } from "./pod-runner.ts";
-import { run } from "./network.ts";
 import { endpointsOf, type Endpoint } from "../objects/endpoints.ts";
 import type { Objects } from "../objects/object-store.ts";
 import type { ServicePort } from "../resources/kinds.ts";
@@ -12,11 +12,15 @@ import type { ServicePort } from "../resources/kinds.ts";
  */
 
 const TABLE = "tulle-services";
+/** After capture by the mesh (-100): while a pod enters or leaves it, what is captured stays captured. */
+const PRIORITY = -99;
+/** Nobody listens there: without endpoints a connection is refused, not left to time out at the gateway. */
+const CLOSED_PORT = 1;
 /** Rules of one service are worth sending only to a sensible number of endpoints. */
 const MAX_ENDPOINTS = 64;
 
 export class PodServiceAddresses implements ServiceAddresses {
-  readonly #namespaces = new Map<string, string>();
+  readonly #namespaces = new Map<string, LabNamespace>();
   readonly #log: Log;
   #rules = "";
   #queue: Promise<void> = Promise.resolve();
@@ -32,12 +36,12 @@ export class PodServiceAddresses implements ServiceAddresses {
     this.#rules = rules;
     for (const namespace of this.#namespaces.values()) {
       void this.#enqueue(() => this.#apply(namespace, rules)).catch((error: unknown) =>
-        this.#log.warn(`service addresses of ${namespace}: ${messageOf(error)}`),
+        this.#log.warn(`service addresses of ${namespace.label}: ${messageOf(error)}`),
       );
     }
   }
 
-  async attach(podUid: string, namespace: string): Promise<void> {
+  async attach(podUid: string, namespace: LabNamespace): Promise<void> {
     this.#namespaces.set(podUid, namespace);
     await this.#enqueue(() => this.#apply(namespace, this.#rules));
   }
@@ -49,8 +53,8 @@ export class PodServiceAddresses implements ServiceAddresses {
     await this.#enqueue(() => this.#apply(namespace, `add table inet ${TABLE}\ndelete table inet ${TABLE}\n`));
   }
 
-  async #apply(namespace: string, rules: string): Promise<void> {
-    await run("ip", ["netns", "exec", namespace, "nft", "-f", "-"], rules);
+  async #apply(namespace: LabNamespace, rules: string): Promise<void> {
+    await namespace.run("nft", ["-f", "-"], { input: rules });
   }
 
   /** One nft at a time: the last rules written are the newest. */
@@ -79,10 +83,9 @@ export function serviceRules(objects: Objects): string {
     `delete ${table}`,
     `${table} {`,
     "  chain output {",
-    "    type nat hook output priority -100; policy accept;",
+    `    type nat hook output priority ${PRIORITY}; policy accept;`,
     ...rules.map((rule) => `    ${rule}`),
     "  }",
-    // Nobody has these addresses: without endpoints a connection is refused, not left to time out at the gateway.
     "}",
     "",
   ].join("\n");
@@ -93,7 +96,7 @@ function ruleOf(ip: string, port: ServicePort, endpoints: readonly Endpoint[]): 
   const match = `${family} daddr ${ip} tcp dport ${port.port}`;
   const target = (one: Endpoint) => (isIpv6(one.ip) ? `[${one.ip}]:${one.port}` : `${one.ip}:${one.port}`);
   const [first] = endpoints;
-  if (first === undefined) return `${match} redirect to :1`;
+  if (first === undefined) return `${match} redirect to :${CLOSED_PORT}`;
   if (endpoints.length === 1) return `${match} dnat ${family} to ${target(first)}`;
   const map = endpoints.map((one, index) => `${index} : ${one.ip} . ${one.port}`).join(", ");
   return `${match} dnat ${family} to numgen random mod ${endpoints.length} map { ${map} }`;

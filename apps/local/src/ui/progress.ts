@@ -30,9 +30,8 @@ export function terminalProgress(out: Terminal): Progress {
   let open = "";
   const tty = out.isTTY === true;
   const line = (text: string) => {
-    if (!tty) return void out.write(`${text}\n`);
-    out.write(`${open === "" ? "" : CLEAR_LINE}${text}\n`);
-    if (open !== "") out.write(open);
+    out.write(`${tty && open !== "" ? CLEAR_LINE : ""}${text}\n`);
+    if (tty && open !== "") out.write(open);
   };
   const show = (text: string) => {
     if (!tty) return;

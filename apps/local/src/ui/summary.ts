@@ -13,7 +13,14 @@ export interface SummaryOptions {
   readonly bridge: string;
   /** Name of a pod's network namespace. */
   readonly namespaceOf: (pod: Pod) => string;
-  readonly nodeNamespaces: readonly string[];
+  readonly nodes: readonly NodeSummary[];
+}
+
+export interface NodeSummary {
+  readonly name: string;
+  readonly namespace: string;
+  readonly address: string;
+  readonly pid: number | undefined;
 }
 
 export function summary(options: SummaryOptions): string {
@@ -27,7 +34,10 @@ export function summary(options: SummaryOptions): string {
     isMeshed(pod) ? podIdentity(pod, options.trustDomain) : "-",
     pod.status.containerStatuses.map(({ pid }) => pid ?? "-").join(","),
   ]);
+  const nodes = options.nodes.map(({ name, address, pid }) => [name, address, "ztunnel", String(pid ?? "-")]);
   return [
+    table(["NODE", "ADDRESS", "PROXY", "PID"], nodes),
+    "",
     table(["POD", "NODE", "STATE", "ADDRESS", "PROTOCOL", "IDENTITY", "PID"], rows),
     "",
     ...nextSteps(options, pods),
@@ -38,7 +48,7 @@ export function summary(options: SummaryOptions): string {
 }
 
 function nextSteps(options: SummaryOptions, pods: readonly Pod[]): string[] {
-  const { published, directory, logsFolder, bridge, namespaceOf, nodeNamespaces } = options;
+  const { published, directory, logsFolder, bridge, namespaceOf, nodes } = options;
   const [first] = published;
   const steps: (readonly [string, string])[] = published.map(({ service, url }) => [
     `open ${service.split("/")[1]} (plaintext on this machine up to the ingress pod)`,
@@ -53,11 +63,8 @@ function nextSteps(options: SummaryOptions, pods: readonly Pod[]): string[] {
     if (container?.pid !== undefined) steps.push([`kill ${nameOf(meshed)}`, `kill -9 ${container.pid}`]);
   }
   steps.push(["see what crosses the wire", `tcpdump -ni ${bridge} -X tcp`]);
-  for (const namespace of nodeNamespaces) {
-    steps.push([
-      `ask ${namespace.split(".").at(-1)}'s ztunnel`,
-      `ip netns exec ${namespace} curl -s localhost:15000/config_dump`,
-    ]);
+  for (const { name, namespace } of nodes) {
+    steps.push([`ask ${name}'s ztunnel`, `ip netns exec ${namespace} curl -s localhost:15000/config_dump`]);
   }
   steps.push(["read the logs", `${logsFolder}/`]);
   const width = Math.max(...steps.map(([what]) => what.length));
