@@ -67,11 +67,22 @@ export function respondText(
 export async function respondPieces(response: ServerResponse, pieces: Iterable<string>): Promise<void> {
   for (const piece of pieces) {
     if (response.destroyed) return;
-    if (response.write(piece)) continue;
-    const drained = await Promise.race([once(response, "drain"), once(response, "close").then(() => undefined)]);
-    if (drained === undefined) return;
+    if (!response.write(piece)) await drained(response);
   }
   response.end();
+}
+
+/** Resolves when there is room again, or nobody is left to write to. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+  });
 }
 
 async function listen(address: SocketAddress, options: HttpServerOptions): Promise<Server> {

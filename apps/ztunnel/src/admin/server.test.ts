@@ -170,6 +170,29 @@ describe("the admin server", () => {
     await stuck.close();
   });
 
+  it("dumps a large mesh without holding up the process, and stops when the client leaves", async () => {
+    let taken = 0;
+    const workloads = Array.from({ length: 40_000 }, (_, i) => ({
+      get uid() {
+        taken++;
+        return `uid-${i} ${"x".repeat(400)}`;
+      },
+    }));
+    const large = await start({ mesh: () => ({ ...mesh, workloads }) });
+    const port = large.addresses[0]?.port ?? 0;
+    const response = await fetch(`http://127.0.0.1:${port}/config_dump`);
+    const body = (await response.json()) as { workloads: object[] };
+    assert.equal(body.workloads.length, workloads.length);
+    taken = 0;
+    const socket = connect(port, "127.0.0.1");
+    socket.write("GET /config_dump HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    await once(socket, "readable");
+    socket.destroy();
+    // While nobody reads, the dump waits; a server that goes on would have come to the end.
+    await large.close();
+    assert.ok(taken < workloads.length, `${taken} workloads were printed for nobody`);
+  });
+
   it("says what went wrong instead of hanging", async () => {
     const broken = await start({
       mesh: () => {
