@@ -1,9 +1,11 @@
 /** Prints every import that breaks the rules of import-rules.ts, and exits 1 when there is one. */
 import { existsSync, globSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { checkDataThreads, checkFile, type NpmDependencies, type Violation } from "./import-rules.ts";
+import { dirname, join, posix } from "node:path";
+import { checkDataThreads, checkFile, type Violation, type Workspace } from "./import-rules.ts";
 
 interface PackageJson {
+  readonly name?: string;
+  readonly exports?: Readonly<Record<string, string>>;
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly devDependencies?: Readonly<Record<string, string>>;
 }
@@ -12,10 +14,10 @@ const root = dirname(import.meta.dirname);
 const SOURCES = "{packages,apps,test,bench,scripts,samples}/**/*.ts";
 
 const files = globSync(SOURCES, { cwd: root, exclude: (path) => /(^|\/)(node_modules|gen)$/.test(path) }).toSorted();
-const npm = dependencies();
+const workspace = readWorkspace();
 const violations: Violation[] = [];
-for (const file of files) violations.push(...checkFile(file, read(file) ?? "", npm));
-violations.push(...checkDataThreads(files, read));
+for (const file of files) violations.push(...checkFile(file, read(file) ?? "", workspace));
+violations.push(...checkDataThreads(files, read, workspace));
 
 for (const { file, line, text } of violations) console.error(`${file}:${line}: ${text}`);
 if (files.length === 0) console.error("no sources found");
@@ -26,12 +28,16 @@ function read(file: string): string | undefined {
   return existsSync(path) ? readFileSync(path, "utf8") : undefined;
 }
 
-function dependencies(): NpmDependencies {
+function readWorkspace(): Workspace {
+  const entries = new Map<string, string>();
   const byFolder = new Map<string, Set<string>>();
   for (const path of globSync("{packages,apps,samples}/*/package.json", { cwd: root })) {
-    byFolder.set(dirname(path), new Set(Object.keys(readJson(path).dependencies ?? {})));
+    const folder = dirname(path);
+    const { name = "", exports = {}, dependencies = {} } = readJson(path);
+    byFolder.set(folder, new Set(Object.keys(dependencies)));
+    for (const [entry, file] of Object.entries(exports)) entries.set(posix.join(name, entry), posix.join(folder, file));
   }
-  return { byFolder, development: new Set(Object.keys(readJson("package.json").devDependencies ?? {})) };
+  return { entries, byFolder, development: new Set(Object.keys(readJson("package.json").devDependencies ?? {})) };
 }
 
 function readJson(path: string): PackageJson {

@@ -9,9 +9,11 @@ export interface Violation {
   readonly text: string;
 }
 
-/** npm dependencies that the package.json files allow. */
-export interface NpmDependencies {
-  /** By folder: `packages/xds`. */
+/** What the package.json files declare. */
+export interface Workspace {
+  /** Files by specifier: `@tulle/mesh` → `packages/mesh/src/index.ts`, and further entries of a package. */
+  readonly entries: ReadonlyMap<string, string>;
+  /** npm dependencies by folder: `packages/xds`. */
   readonly byFolder: ReadonlyMap<string, ReadonlySet<string>>;
   /** Development dependencies of the root: for tests and scripts. */
   readonly development: ReadonlySet<string>;
@@ -67,7 +69,7 @@ export function isTest(file: string): boolean {
 }
 
 /** Violations that one file shows by itself. */
-export function checkFile(file: string, source: string, npm: NpmDependencies): Violation[] {
+export function checkFile(file: string, source: string, workspace: Workspace): Violation[] {
   const found: Violation[] = [];
   const report = (line: number, text: string) => found.push({ file, line, text });
   const { code, imports } = scanSource(source);
@@ -78,15 +80,15 @@ export function checkFile(file: string, source: string, npm: NpmDependencies): V
         report(line, `${specifier} leaves ${folderOf(file)}: import the other part by its package name`);
       }
     } else if (specifier.startsWith("@tulle/")) {
-      const problem = packageProblem(file, specifier);
+      const problem = packageProblem(file, specifier, workspace);
       if (problem !== undefined) report(line, problem);
     } else if (specifier.startsWith("node:")) {
       if (specifier === "node:ffi" && !inNativePackage(file)) report(line, "node:ffi belongs to linux and tls");
     } else if (!specifier.startsWith("/")) {
       const name = specifier.split("/", specifier.startsWith("@") ? 2 : 1).join("/");
       const allowed =
-        npm.byFolder.get(folderOf(file))?.has(name) ||
-        (npm.development.has(name) && (isTest(file) || /^(scripts|bench)\//.test(file)));
+        workspace.byFolder.get(folderOf(file))?.has(name) ||
+        (workspace.development.has(name) && (isTest(file) || /^(scripts|bench)\//.test(file)));
       if (!allowed) report(line, `${name} is not among the dependencies of ${folderOf(file)}/package.json`);
     }
   }
@@ -110,7 +112,11 @@ export function checkFile(file: string, source: string, npm: NpmDependencies): V
  * Follows what data threads import at run time (types are gone by then) and reports npm packages and modules that need
  * Node's loop. `read` gives a file's source, or undefined when there is none.
  */
-export function checkDataThreads(files: readonly string[], read: (file: string) => string | undefined): Violation[] {
+export function checkDataThreads(
+  files: readonly string[],
+  read: (file: string) => string | undefined,
+  workspace: Workspace,
+): Violation[] {
   const found: Violation[] = [];
   const seen = new Set<string>();
   const queue = files.filter((file) => file.startsWith(DATA_THREAD_ENTRY) && !isTest(file));
@@ -120,8 +126,7 @@ export function checkDataThreads(files: readonly string[], read: (file: string) 
     if (source === undefined) continue;
     for (const { specifier, line } of scanRuntime(source).imports) {
       if (specifier.startsWith(".")) queue.push(posix.join(posix.dirname(file), specifier));
-      else if (specifier.startsWith("@tulle/"))
-        queue.push(`packages/${specifier.slice("@tulle/".length)}/src/index.ts`);
+      else if (specifier.startsWith("@tulle/")) queue.push(workspace.entries.get(specifier) ?? specifier);
       else if (!specifier.startsWith("node:")) {
         found.push({ file, line, text: `${specifier}: data threads reach this import, and they load no npm package` });
       } else if (SHARED_WITH_MAIN.some((folder) => file.startsWith(folder))) {
@@ -134,9 +139,9 @@ export function checkDataThreads(files: readonly string[], read: (file: string) 
   return found;
 }
 
-function packageProblem(file: string, specifier: string): string | undefined {
-  const name = specifier.slice("@tulle/".length);
-  if (name.includes("/")) return `${specifier}: import packages from their root`;
+function packageProblem(file: string, specifier: string, workspace: Workspace): string | undefined {
+  const name = specifier.split("/")[1] ?? "";
+  if (!workspace.entries.has(specifier)) return `${specifier} is no entry that a package.json declares`;
   const [kind, own] = folderOf(file).split("/");
   if (isTest(file) && TEST_PACKAGES.includes(name)) return undefined;
   if (name === "testkit") return "only tests import testkit";

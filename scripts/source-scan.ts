@@ -29,8 +29,8 @@ export function scanSource(source: string): ScannedSource {
     const quote = match.index + match[0].length - 1;
     const specifier = strings.get(quote);
     if (specifier === undefined) continue;
-    // Only modules that a worker starts from: other URLs name folders and data.
-    if (match[0].startsWith("new") && !/^\.{1,2}\/.*\.ts$/.test(specifier)) continue;
+    // Only modules that a worker starts from: other URLs name folders, data, and the main.ts of processes to start.
+    if (match[0].startsWith("new") && !/^\.{1,2}\/.*(?<!\/main)\.ts$/.test(specifier)) continue;
     imports.push({ specifier, line: lineAt(source, match.index) });
   }
   return { code, imports };
