@@ -18,10 +18,10 @@ export function connectTimeout(reason: string): MeshError {
   return meshError("CONNECT_TIMEOUT", text);
 }
 
-/** `error` as the TLS engine has left it; an error with a code of its own (IDENTITY_MISMATCH) keeps it. */
+/** `error` as the TLS engine has left it: becomes the cause. A peer that is not whom we look for has a code of its own. */
 export function tlsFailed(error: Error | undefined, side: ErrorSide = "upstream"): MeshError {
-  if (error instanceof MeshError) return error;
-  return meshError("TLS_FAILED", `tls error: ${error?.message ?? "the handshake failed"}`, side, error);
+  const code = error instanceof MeshError && error.code === "IDENTITY_MISMATCH" ? error.code : "TLS_FAILED";
+  return meshError(code, `tls error: ${error?.message ?? "the handshake failed"}`, side, error);
 }
 
 export function http2Failed(reason: string, side: ErrorSide = "upstream"): MeshError {
