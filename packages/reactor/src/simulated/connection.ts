@@ -21,6 +21,8 @@ export class SimulatedConnection implements Connection {
   #handler: ConnectionHandler | undefined;
   #in: Pipe | undefined;
   #out: Pipe | undefined;
+  /** An accepted connection is from the start; one that we make, once the answer has come. */
+  #established: boolean;
   #finSent = false;
   /** The handler has seen AGAIN (or nothing yet): it wants to hear of new bytes. */
   #wantsReadable = true;
@@ -45,6 +47,7 @@ export class SimulatedConnection implements Connection {
     this.peer = options.peer;
     this.#original = options.original;
     this.#handler = options.handler;
+    this.#established = options.handler === undefined;
     this.#reactor.connections.add(this);
   }
 
@@ -75,6 +78,7 @@ export class SimulatedConnection implements Connection {
 
   read(buffer: NativeBuffer, offset: number, length: number): number {
     buffer.check(offset, length);
+    if (length === 0) throw new RangeError("a read of nothing would look like the end");
     if (this.closed) return -Errno.EBADF;
     const pipe = this.#in;
     if (pipe === undefined) return AGAIN;
@@ -98,7 +102,10 @@ export class SimulatedConnection implements Connection {
     buffer.check(offset, length);
     if (this.closed) return -Errno.EBADF;
     const pipe = this.#out;
-    if (pipe === undefined) return AGAIN;
+    if (pipe === undefined || !this.#established) {
+      this.#wantsRoom = true;
+      return AGAIN;
+    }
     if (this.#finSent || this.#brokenWrites) return -Errno.EPIPE;
     if (this.#in?.wasReset) {
       this.#brokenWrites = true;
@@ -119,7 +126,7 @@ export class SimulatedConnection implements Connection {
   shutdownWrite(): void {
     if (this.closed || this.#finSent) return;
     this.#finSent = true;
-    this.#out?.finish();
+    if (this.#established) this.#out?.finish();
   }
 
   reset(): void {
@@ -142,8 +149,12 @@ export class SimulatedConnection implements Connection {
     if (this.closed) return;
     const handler = this.#handler;
     if (error !== 0) this.#leave();
+    this.#established = true;
     this.#reactor.enqueue(this, () => handler?.onConnected(this, error));
-    if (error === 0 && this.#in?.readyToRead) this.#onReadable();
+    if (error !== 0) return;
+    if (this.#finSent) this.#out?.finish();
+    else this.#onRoom();
+    if (this.#in?.readyToRead) this.#onReadable();
   }
 
   get handler(): ConnectionHandler | undefined {

@@ -42,7 +42,7 @@ export class SimulatedDatagramSocket implements DatagramSocket {
       return AGAIN;
     }
     this.sender = datagram.from;
-    return datagram.bytes.copy(buffer.bytes, offset, 0, Math.min(length, datagram.bytes.length));
+    return datagram.bytes.length > length ? -Errno.EMSGSIZE : datagram.bytes.copy(buffer.bytes, offset);
   }
 
   send(buffer: NativeBuffer, offset: number, length: number, to: SocketAddress): number {

@@ -41,7 +41,7 @@ export class SimulatedReactor implements Reactor {
   readonly #namespace: SimulatedNamespace;
   readonly #ready: Ready[] = [];
   readonly #tasks: Task[] = [];
-  #timers = 0;
+  readonly #timers = new Set<Timer>();
   #wake: () => void = () => {};
 
   constructor(network: SimulatedNetwork, namespace: SimulatedNamespace) {
@@ -66,7 +66,7 @@ export class SimulatedReactor implements Reactor {
       listeners: this.listeners.size,
       connections: this.connections.size,
       datagrams: this.datagrams.size,
-      timers: this.#timers,
+      timers: this.#timers.size,
     };
   }
 
@@ -123,24 +123,18 @@ export class SimulatedReactor implements Reactor {
   }
 
   after(delayMs: number, callback: () => void): Timer {
-    let over = false;
-    this.#timers++;
-    const end = () => {
-      if (over) return false;
-      over = true;
-      this.#timers--;
-      return true;
-    };
-    const event = this.network.schedule(Math.max(0, delayMs), () => {
-      this.enqueue(undefined, () => {
-        if (end()) callback();
-      });
-    });
-    return {
-      cancel() {
-        if (end()) event.cancel();
+    const timer = {
+      cancel: () => {
+        if (this.#timers.delete(timer)) event.cancel();
       },
     };
+    this.#timers.add(timer);
+    const event = this.network.schedule(Math.max(0, delayMs), () => {
+      this.enqueue(undefined, () => {
+        if (this.#timers.delete(timer)) callback();
+      });
+    });
+    return timer;
   }
 
   defer(task: Task): void {
@@ -166,12 +160,11 @@ export class SimulatedReactor implements Reactor {
     this.turns++;
     const ready = this.#ready.splice(0);
     for (const { connection, handle } of ready) this.guard(connection, handle);
-    for (let i = 0; i < this.#tasks.length; i++) {
-      const task = this.#tasks[i] as Task;
+    // What asks for itself again runs in the next turn.
+    for (const task of this.#tasks.splice(0)) {
       task.deferred = false;
       this.guard(undefined, () => task.run());
     }
-    this.#tasks.length = 0;
     return Math.max(1, ready.length);
   }
 
@@ -179,6 +172,7 @@ export class SimulatedReactor implements Reactor {
     for (const listener of [...this.listeners]) listener.close();
     for (const connection of [...this.connections]) connection.reset();
     for (const datagram of [...this.datagrams]) datagram.close();
+    for (const timer of [...this.#timers]) timer.cancel();
   }
 
   // === for connections and listeners
