@@ -1,7 +1,7 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { type Log, MeshError } from "@tulle/base";
 import { type NetNamespace, Waker } from "@tulle/linux";
-import { encodeChange, type MeshChange } from "@tulle/mesh";
+import { ChangeCodec, type MeshChange } from "@tulle/mesh";
 import type { ThreadTelemetry } from "@tulle/telemetry";
 import { MAX_PODS } from "./data/limits.ts";
 import type {
@@ -55,6 +55,7 @@ const CHANGES_PER_MESSAGE = 256;
 export class DataThreads {
   readonly #options: DataThreadsOptions;
   readonly #threads: DataThread[] = [];
+  readonly #codec = new ChangeCodec();
   readonly #slots = new SlotAllocator(MAX_PODS);
   #sequence = 0;
   #closing = false;
@@ -88,7 +89,7 @@ export class DataThreads {
   /** Sends changes to every thread, in order; encoded once. */
   apply(changes: readonly MeshChange[]): void {
     for (let start = 0; start < changes.length; start += CHANGES_PER_MESSAGE) {
-      const encoded = changes.slice(start, start + CHANGES_PER_MESSAGE).map(encodeChange);
+      const encoded = changes.slice(start, start + CHANGES_PER_MESSAGE).map((change) => this.#codec.encode(change));
       this.#sequence++;
       this.#broadcast({ kind: "changes", sequence: this.#sequence, changes: encoded });
     }

@@ -35,6 +35,8 @@ export interface Ztunnel {
 export async function startZtunnel(config: Config): Promise<Ztunnel> {
   const hub = new TelemetryHub({ format: config.logFormat, filter: config.logFilter });
   const { log } = hub;
+  // Whatever ends this process without its ordinary end: what the log has so far is written first.
+  process.on("exit", () => hub.closeSync());
   const version = versionInfo(config.istioVersion);
   const shownConfig = dumpConfig(config, process.argv.slice(2).join(" "));
   logStart(log, config, printVersion(version), printConfig(shownConfig));

@@ -1,7 +1,7 @@
 import { formatIdentity, formatSocketAddress, type Identity, type MeshError, type SocketAddress } from "@tulle/base";
 import type { Relay } from "@tulle/hbone";
 import { type Service, type Workload, workloadIdentity } from "@tulle/mesh";
-import type { DataTelemetry, OpenConnection, PeerLabels } from "@tulle/telemetry";
+import type { AccessRecord, DataTelemetry, OpenConnection, PeerLabels } from "@tulle/telemetry";
 import { flagOf } from "./failures.ts";
 
 /** What is known of one proxied connection, for its metrics, its log line and the connection dump. */
@@ -79,7 +79,7 @@ export class Flow {
     const { facts } = this;
     const { sourceWorkload, destinationWorkload } = facts;
     const baggage = facts.sourceLabels;
-    this.#telemetry.accessLog({
+    const record: AccessRecord = {
       event,
       direction: facts.direction,
       sourceAddress: formatSocketAddress(facts.source),
@@ -102,9 +102,13 @@ export class Flow {
       bytesFromServer: this.fromServer,
       durationMs: Math.round(this.#now() - this.#startedAt),
       error: error?.message,
-    });
+    };
+    // That a policy or a limit cut a connection must not be lost among ordinary lines.
+    this.#telemetry.accessLog(record, error !== undefined && IMPORTANT.has(error.code));
   }
 }
+
+const IMPORTANT: ReadonlySet<string> = new Set(["POLICY_DENIED", "POLICY_CHANGED", "LIMIT_REACHED"]);
 
 const labelsByWorkload = new WeakMap<Workload, PeerLabels>();
 

@@ -1,5 +1,5 @@
 import type { MeshError } from "@tulle/base";
-import { decodeChange, MeshState, type PolicyScope } from "@tulle/mesh";
+import { ChangeCodec, MeshState, type PolicyScope } from "@tulle/mesh";
 import type { Namespace, Reactor } from "@tulle/reactor";
 import type { DataTelemetry } from "@tulle/telemetry";
 import type { Command, DataSettings, Report } from "../protocol.ts";
@@ -31,6 +31,7 @@ const PROGRESS_MS = 1000;
 export class DataThread {
   readonly #parts: DataThreadParts;
   readonly #context: ThreadContext;
+  readonly #codec = new ChangeCodec();
   readonly #proxies = new Map<string, PodProxy>();
   /** What the batch of changes that is being applied asks for. */
   readonly #moved = new Set<string>();
@@ -114,7 +115,7 @@ export class DataThread {
 
   #apply(encoded: readonly Uint8Array[]): void {
     const { state, waiters } = this.#context;
-    for (const bytes of encoded) state.apply(decodeChange(bytes));
+    for (const bytes of encoded) state.apply(this.#codec.decode(bytes));
     for (const ip of this.#moved) this.#dropAddress(ip);
     this.#moved.clear();
     const scopes = this.#changedScopes.splice(0);
