@@ -42,6 +42,9 @@ const MAX_CONCURRENT_STREAMS = 100;
 /** Old proxies among the clients have no 1.3. */
 const MIN_TLS = "TLSv1.2";
 const MAX_CONNECTIONS = 10_000;
+/** HTTP/2 PING, and how long its answer may take. */
+const PING_INTERVAL_MS = 30_000;
+const PING_TIMEOUT_MS = 10_000;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** A gRPC server over TLS (1.2 or later) for control-plane services. Resolves when it listens. */
@@ -77,6 +80,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   server.on("session", (session) => {
     sessions.add(session);
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+    keepAlive(session);
     session.once("close", () => sessions.delete(session));
     // The client is gone or broke the protocol: its calls end with an error of their own.
     session.on("error", () => session.destroy());
@@ -102,6 +106,22 @@ function peerOf(request: Http2ServerRequest): GrpcPeer {
   const socket = request.stream.session?.socket as TLSSocket | undefined;
   const certificate = socket?.authorized === true ? socket.getPeerX509Certificate() : undefined;
   return { address: socket?.remoteAddress ?? "", uris: certificate === undefined ? [] : uriSans(certificate) };
+}
+
+/** Ends a session whose other end is gone without a word. */
+function keepAlive(session: ServerHttp2Session): void {
+  let answer: NodeJS.Timeout | undefined;
+  const ping = setInterval(() => {
+    answer ??= setTimeout(() => session.destroy(), PING_TIMEOUT_MS);
+    session.ping(() => {
+      clearTimeout(answer);
+      answer = undefined;
+    });
+  }, PING_INTERVAL_MS);
+  session.once("close", () => {
+    clearInterval(ping);
+    clearTimeout(answer);
+  });
 }
 
 function listening(server: Http2SecureServer, port: number, host: string): Promise<void> {

@@ -2,3 +2,4 @@ export * from "./ca-memory.ts";
 export * from "./ca-server.ts";
 export * from "./fake-time.ts";
 export * from "./reactor-compliance.ts";
+export * from "./xds-control-plane.ts";

@@ -1,0 +1,8 @@
+export * from "./client.ts";
+export type { Rejection, XdsResource, XdsTypeHandler, XdsUpdate } from "./client-type.ts";
+export * from "./node.ts";
+export type { TerminationReason } from "./reconnect.ts";
+export * from "./server/ads-server.ts";
+export { ResourceCache, type ResourceInput, type ResourceUpdate } from "./server/resource-cache.ts";
+export { ADDRESSES, AUTHORIZATIONS, addressResource, authorizationResource } from "./server/wds-resources.ts";
+export type { Nack, TypeStatus, XdsPeer, XdsType } from "./server/stream.ts";
