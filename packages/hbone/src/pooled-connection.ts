@@ -183,8 +183,11 @@ export class PooledConnection implements ConnectionHandler, Http2Handler, Tunnel
 
   /** In TLS 1.3 the server judges our certificate after we think that the handshake is done. */
   #failedBeforeReady(error: Http2Error | undefined): MeshError {
-    const reason = error?.message ?? "the peer has closed the connection";
-    return reason.startsWith("tls error: ") ? tlsFailed(new Error(reason.slice(11))) : http2Failed(reason);
+    if (error === undefined) return tlsFailed(new Error(CLOSED_AT_ONCE));
+    const { message } = error;
+    return message.startsWith(TLS_PREFIX)
+      ? tlsFailed(new Error(message.slice(TLS_PREFIX.length)))
+      : http2Failed(message);
   }
 
   #handshakeFailed(failure: HandshakeFailure): void {
@@ -204,3 +207,7 @@ export class PooledConnection implements ConnectionHandler, Http2Handler, Tunnel
     this.#options.events.onEnded(this, error);
   }
 }
+
+/** What the transport puts before the TLS engine's text. */
+const TLS_PREFIX = "tls error: ";
+const CLOSED_AT_ONCE = "the peer closed right after the handshake; it may not accept our certificate";

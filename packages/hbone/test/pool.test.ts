@@ -298,7 +298,7 @@ describe("failures", () => {
       assert.equal(first!.result.error?.code, code);
       assert.match(first!.result.error?.message ?? "", text);
       if (code === "HTTP_STATUS")
-        assert.equal(first!.result.status, Number(/\d+/.exec(first!.result.error!.message)?.[0]));
+        assert.equal(first!.result.status, Number(/\d+/.exec(first!.result.error.message)?.[0]));
     });
   }
 
