@@ -1,4 +1,3 @@
-import type { ConnectRouter } from "@connectrpc/connect";
 import { type Identity, type Log, parseIdentity, silentLog } from "@tulle/base";
 import {
   type Authentication,
@@ -8,6 +7,7 @@ import {
   CaService,
   CertificateAuthority,
   type GrpcServer,
+  type GrpcServerOptions,
   PrivateKey,
   startGrpcServer,
 } from "@tulle/pki";
@@ -20,7 +20,7 @@ export interface TestCaServerOptions {
   readonly mayHave?: (identity: Identity) => boolean;
   readonly log?: Log;
   /** More services on the same port, as a control plane has them. */
-  readonly routes?: (router: ConnectRouter) => void;
+  readonly routes?: GrpcServerOptions["routes"];
   /** DNS names of the server's certificate. Default `localhost`. */
   readonly dnsNames?: readonly string[];
 }

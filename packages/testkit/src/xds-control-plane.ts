@@ -1,7 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE, security, wds } from "@tulle/api";
 import { type Log, silentLog } from "@tulle/base";
-import { credentialsOf } from "@tulle/pki";
+import { credentialsOf, type GrpcChannel, type GrpcChannelOptions, openGrpcChannel } from "@tulle/pki";
 import {
   ADDRESSES,
   AdsServer,
@@ -38,6 +38,16 @@ export class TestControlPlane implements AsyncDisposable {
   /** `https://localhost:port` */
   get address(): string {
     return this.ca.address;
+  }
+
+  /** A client's connection, trusted and with a good token unless the test wants it otherwise. */
+  connect(options: Partial<GrpcChannelOptions> = {}): Promise<GrpcChannel> {
+    return openGrpcChannel({
+      address: this.address,
+      roots: { kind: "pem", pem: this.ca.authority.rootsPem },
+      token: { kind: "literal", token: "node-token" },
+      ...options,
+    });
   }
 
   putWorkloads(...workloads: readonly WorkloadInit[]): void {

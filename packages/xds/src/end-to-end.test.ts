@@ -3,10 +3,11 @@ import { test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE, wds } from "@tulle/api";
 import { silentLog } from "@tulle/base";
-import { type GrpcChannelOptions, openGrpcChannel } from "@tulle/pki";
 import { startTestControlPlane, type TestControlPlane, type WorkloadInit } from "@tulle/testkit";
 import { proxyNode, type Rejection, XdsClient, type XdsTypeHandler, type XdsUpdate } from "./index.ts";
 import { until } from "./scripted-server.fixture.ts";
+
+type ChannelOptions = Parameters<TestControlPlane["connect"]>[0];
 
 const NODE = proxyNode({ podName: "ztunnel-x", podNamespace: "istio-system", nodeName: "n1" });
 
@@ -35,16 +36,10 @@ class Names implements XdsTypeHandler {
   }
 }
 
-function connect(plane: TestControlPlane, types: readonly Names[], options: Partial<GrpcChannelOptions> = {}) {
+function connect(plane: TestControlPlane, types: readonly Names[], options: ChannelOptions = {}) {
   const bytes: number[] = [];
   const client = new XdsClient({
-    open: () =>
-      openGrpcChannel({
-        address: plane.address,
-        roots: { kind: "pem", pem: plane.ca.authority.rootsPem },
-        token: { kind: "literal", token: "node-token" },
-        ...options,
-      }),
+    open: () => plane.connect(options),
     node: NODE,
     types,
     log: silentLog,
@@ -92,12 +87,7 @@ test("over TLS: a control plane that restarts with the same content sends nothin
   const addresses = new Names(ADDRESS_TYPE);
   const bytes: number[] = [];
   const client = new XdsClient({
-    open: () =>
-      openGrpcChannel({
-        address: plane.address,
-        roots: { kind: "pem", pem: authority.rootsPem },
-        token: { kind: "literal", token: "node-token" },
-      }),
+    open: () => plane.connect(),
     node: NODE,
     types: [addresses],
     log: silentLog,
@@ -145,7 +135,7 @@ test("over TLS: a refusal reaches the control plane with its names", async () =>
 test("over TLS: neither a wrong token nor a wrong root gets a stream", async () => {
   await using plane = await startTestControlPlane();
   await using stranger = await startTestControlPlane();
-  const wrong: Partial<GrpcChannelOptions>[] = [
+  const wrong: ChannelOptions[] = [
     { token: { kind: "literal", token: "wrong" } },
     { token: { kind: "none" } },
     { roots: { kind: "pem", pem: stranger.ca.authority.rootsPem } },
@@ -154,13 +144,7 @@ test("over TLS: neither a wrong token nor a wrong root gets a stream", async () 
     let attempts = 0;
     const addresses = new Names(ADDRESS_TYPE);
     const client = new XdsClient({
-      open: () =>
-        openGrpcChannel({
-          address: plane.address,
-          roots: { kind: "pem", pem: plane.ca.authority.rootsPem },
-          token: { kind: "literal", token: "node-token" },
-          ...options,
-        }),
+      open: () => plane.connect(options),
       node: NODE,
       types: [addresses],
       log: silentLog,
