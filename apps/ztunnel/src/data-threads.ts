@@ -86,12 +86,13 @@ export class DataThreads {
     return this.#sequence;
   }
 
-  /** Sends changes to every thread, in order; encoded once. */
+  /** Sends changes to every thread, in order; encoded once. Throws CHANGE_TOO_LARGE, and then none was sent. */
   apply(changes: readonly MeshChange[]): void {
-    for (let start = 0; start < changes.length; start += CHANGES_PER_MESSAGE) {
-      const encoded = changes.slice(start, start + CHANGES_PER_MESSAGE).map((change) => this.#codec.encode(change));
+    const encoded = changes.map((change) => this.#codec.encode(change));
+    for (let start = 0; start < encoded.length; start += CHANGES_PER_MESSAGE) {
       this.#sequence++;
-      this.#broadcast({ kind: "changes", sequence: this.#sequence, changes: encoded });
+      const slice = encoded.slice(start, start + CHANGES_PER_MESSAGE);
+      this.#broadcast({ kind: "changes", sequence: this.#sequence, changes: slice });
     }
   }
 

@@ -68,14 +68,15 @@ export async function startZtunnel(config: Config): Promise<Ztunnel> {
   const prefetch = config.mode === "shared" ? { state, nodeName: config.nodeName } : undefined;
   const provisioner = new IdentityProvisioner({ store: secrets, threads, log, prefetch });
   const apply = (changes: readonly MeshChange[]) => {
-    for (const change of changes) state.apply(change);
+    // The threads first: what cannot be encoded throws before anything has changed.
     threads.apply(changes);
+    for (const change of changes) state.apply(change);
   };
 
   const local =
     config.localXds &&
     (await LocalSource.start({ source: config.localXds, onChanges: apply, log: log.scope("state") }));
-  const xds = startXdsSource({ config, apply, metrics: hub.metrics, log: log.scope("xds") });
+  const xds = startXdsSource({ config, state, apply, metrics: hub.metrics, log: log.scope("xds") });
   let proxies: Proxies | undefined;
   const servers: HttpServer[] = [];
   let draining: Promise<void> | undefined;
