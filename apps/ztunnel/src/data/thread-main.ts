@@ -27,7 +27,7 @@ const thread = new DataThread({
 
 function readCommands(): void {
   for (;;) {
-    const received = receiveMessageOnPort(input.port) as { readonly message: Command } | undefined;
+    const received: { readonly message: Command } | undefined = receiveMessageOnPort(input.port);
     if (received === undefined) return;
     thread.handle(received.message);
   }
