@@ -15,6 +15,8 @@ export interface ZdsClientOptions {
 
 /** Waits between two tries to connect: 20 ms, doubled up to 15 s (spec: l4-ztunnel §7.4). */
 const CONNECT_BACKOFF = { initialMs: 20, maxMs: 15_000 };
+/** The agent waits for each answer before it goes on; one that does not is not listened to. */
+const MAX_WAITING = 4;
 
 /**
  * The proxy's end of the node agent's protocol: connects, says hello, and hands each message to the state manager, one
@@ -42,10 +44,9 @@ export class ZdsClient {
         await sleep(backoff.next(), signal);
         continue;
       }
-      backoff.reset();
-      await this.#serve(socket);
-      // An agent that accepts and closes at once must not make this loop spin.
-      await sleep(CONNECT_BACKOFF.initialMs, signal);
+      // At once after a connection that worked; an agent that accepts and hangs up must not make this loop spin.
+      if (await this.#serve(socket)) backoff.reset();
+      else await sleep(backoff.next(), signal);
     }
   }
 
@@ -54,7 +55,8 @@ export class ZdsClient {
     this.#connection?.close();
   }
 
-  async #serve(socket: SeqpacketSocket): Promise<void> {
+  /** Whether the agent has said anything. */
+  async #serve(socket: SeqpacketSocket): Promise<boolean> {
     const { state, log, onConnected } = this.#options;
     const connection = new Connection(socket, state, log);
     this.#connection = connection;
@@ -64,6 +66,7 @@ export class ZdsClient {
     try {
       const reason = await connection.run();
       if (!this.#ended.signal.aborted) log.warn("connection to the node agent ended", { reason });
+      return connection.used;
     } finally {
       this.#connection = undefined;
       state.disconnected();
@@ -78,16 +81,18 @@ class Connection {
   readonly #state: StateManager<NetNamespace>;
   readonly #log: Log;
   readonly #over = Promise.withResolvers<string>();
-  /** Messages are handled in order; the agent waits for each answer, so this is short. */
+  /** Messages are handled in order. */
   #queue: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  #broken = false;
+  /** Whether a message was accepted. */
+  used = false;
 
   constructor(socket: SeqpacketSocket, state: StateManager<NetNamespace>, log: Log) {
     this.#state = state;
     this.#log = log;
     this.#socket = new PacketSocket(socket, {
-      onPacket: (bytes, descriptors) => {
-        this.#queue = this.#queue.then(() => this.#onPacket(bytes, descriptors));
-      },
+      onPacket: (bytes, descriptors) => this.#enqueue(bytes, descriptors),
       onTruncated: () => this.#refuse("packet is too long or has too many descriptors"),
       onEnd: (error) => this.#over.resolve(error ?? "closed by the agent"),
     });
@@ -109,16 +114,31 @@ class Connection {
     this.#over.resolve("closed");
   }
 
+  #enqueue(bytes: Uint8Array, descriptors: Descriptor[]): void {
+    if (this.#waiting >= MAX_WAITING) {
+      closeAll(descriptors);
+      return this.#refuse("more messages than answers");
+    }
+    this.#waiting++;
+    this.#queue = this.#queue.then(async () => {
+      this.#waiting--;
+      // After an unreadable message, what follows belongs to a snapshot that will be sent anew.
+      if (this.#broken) closeAll(descriptors);
+      else await this.#onPacket(bytes, descriptors);
+    });
+  }
+
   async #onPacket(bytes: Uint8Array, descriptors: Descriptor[]): Promise<void> {
     const request = decodeRequest(bytes);
     const wanted = request?.kind === "add" ? 1 : 0;
     if (request === undefined || descriptors.length !== wanted) {
-      for (const descriptor of descriptors) descriptor.close();
+      closeAll(descriptors);
       const what = request === undefined ? "unknown message" : `${request.kind} with ${descriptors.length} descriptors`;
       return this.#refuse(what);
     }
     try {
       await this.#handle(request, descriptors[0]);
+      this.used = true;
       this.#answer({ error: undefined });
     } catch (error) {
       this.#fail(request, error);
@@ -148,6 +168,7 @@ class Connection {
   #fail(request: ZdsRequest, error: unknown): void {
     const text = messageOf(error);
     if (error instanceof ZdsProtocolError) {
+      this.#broken = true;
       this.#answer({ error: `failure to process message : ${text}` });
       this.#over.reject(error);
       return;
@@ -158,6 +179,7 @@ class Connection {
 
   /** A message that cannot be read: the connection is made anew, with a new snapshot. */
   #refuse(what: string): void {
+    this.#broken = true;
     this.#answer({ error: `failure to read message : ${what}` });
     this.#over.resolve(`failure to read message : ${what}`);
   }
@@ -166,4 +188,8 @@ class Connection {
     const error = this.#socket.send(encodeAck(ack));
     if (error !== undefined) this.#over.resolve(error);
   }
+}
+
+function closeAll(descriptors: readonly Descriptor[]): void {
+  for (const descriptor of descriptors) descriptor.close();
 }

@@ -1,4 +1,5 @@
-import { type Log, MeshError } from "@tulle/base";
+import { chmodSync } from "node:fs";
+import { type Log, MeshError, messageOf } from "@tulle/base";
 import {
   type Descriptor,
   DescriptorWatch,
@@ -8,7 +9,7 @@ import {
   type SeqpacketSocket,
 } from "@tulle/linux";
 import { PacketSocket } from "./packet-socket.ts";
-import { decodeAck, encodeRequest, isHello, type PodInfo, type ZdsAck, type ZdsRequest } from "./protocol.ts";
+import { decodeAck, encodeRequest, isHello, MAX_PACKET, type PodInfo, type ZdsRequest } from "./protocol.ts";
 
 /** A pod as the agent knows it. The namespace stays the agent's; undefined: it cannot be opened any more. */
 export interface AgentPod {
@@ -24,6 +25,10 @@ export interface ZdsServerOptions {
   readonly snapshot: () => readonly AgentPod[];
   /** How many proxies have taken their snapshot, whenever that changes. */
   readonly onConnected?: (connected: number) => void;
+  /** From connecting to hello. Default 5 s. */
+  readonly helloTimeoutMs?: number;
+  /** For the answer to each message. Default 5 s. */
+  readonly ackTimeoutMs?: number;
 }
 
 /** A proxy that connects must say hello within this time, and answer each message within the same (spec: l4-ztunnel §7.3). */
@@ -31,19 +36,22 @@ const HELLO_TIMEOUT_MS = 5000;
 const ACK_TIMEOUT_MS = 5000;
 /** Proxies at a time: the old and the new one of an upgrade, and some that are about to be noticed as dead. */
 const MAX_PROXIES = 16;
+/** Whoever connects is handed the namespaces of pods. */
+const SOCKET_MODE = 0o600;
 
 /** The node agent's end: announces the node's pods to every proxy that connects, and each change to those that are there. */
 export class ZdsServer {
   readonly #options: ZdsServerOptions;
   readonly #listener: SeqpacketListener;
   readonly #watch: DescriptorWatch;
-  /** In the order of connecting; those before their snapshot's end are not ready. */
+  /** In the order of connecting. */
   readonly #proxies: ProxyConnection[] = [];
 
   /** Listens at once. Throws SystemError. */
   constructor(options: ZdsServerOptions) {
     this.#options = options;
     this.#listener = SeqpacketListener.listen(options.path);
+    chmodSync(options.path, SOCKET_MODE);
     this.#watch = new DescriptorWatch(this.#listener.descriptor, () => this.#acceptAll());
   }
 
@@ -52,23 +60,31 @@ export class ZdsServer {
     return this.#proxies.filter(({ ready }) => ready).length;
   }
 
-  /** Tells the newest proxy of a pod. Rejects when there is none (NO_PROXY), it does not answer, or it refuses. */
+  /**
+   * Tells the newest proxy of a pod, after its snapshot. Rejects when there is none (NO_PROXY), it does not answer, or it
+   * refuses.
+   */
   async add(pod: AgentPod): Promise<void> {
-    const proxy = this.#proxies.findLast(({ ready }) => ready);
+    const proxy = this.#proxies.findLast(({ greeted }) => greeted);
     if (proxy === undefined) {
       throw new MeshError("no ztunnel is connected to this node's agent: wait for it to start, or look at its log", {
         code: "NO_PROXY",
         side: "internal",
       });
     }
+    await proxy.synced;
     await proxy.announce(pod);
   }
 
   /** Tells every proxy that a pod is gone; resolves when all have answered (or are gone themselves). */
   async del(uid: string): Promise<void> {
-    await Promise.allSettled(
-      this.#proxies.filter(({ ready }) => ready).map((proxy) => proxy.ask({ kind: "del", uid })),
-    );
+    const greeted = this.#proxies.filter((proxy) => proxy.greeted);
+    // One whose snapshot is under way may still announce the pod: it is told afterwards.
+    const told = greeted.map((proxy) => proxy.synced.then(() => proxy.ask({ kind: "del", uid })));
+    for (const result of await Promise.allSettled(told)) {
+      if (result.status === "fulfilled") continue;
+      this.#options.log.warn("ztunnel was not told that a pod is gone", { uid, error: messageOf(result.reason) });
+    }
   }
 
   close(): void {
@@ -81,30 +97,33 @@ export class ZdsServer {
     for (;;) {
       const socket = this.#listener.accept();
       if (typeof socket === "number") return;
-      if (this.#proxies.length >= MAX_PROXIES) socket.close();
-      else void this.#serve(socket);
+      if (this.#proxies.length < MAX_PROXIES) void this.#serve(socket);
+      else {
+        this.#options.log.warn("too many ztunnels are connected", { limit: MAX_PROXIES });
+        socket.close();
+      }
     }
   }
 
   async #serve(socket: SeqpacketSocket): Promise<void> {
-    const { log, snapshot } = this.#options;
-    const proxy = new ProxyConnection(socket);
+    const { log, snapshot, helloTimeoutMs = HELLO_TIMEOUT_MS, ackTimeoutMs = ACK_TIMEOUT_MS } = this.#options;
+    const proxy = new ProxyConnection(socket, ackTimeoutMs);
     this.#proxies.push(proxy);
     try {
-      await proxy.hello();
+      await proxy.hello(helloTimeoutMs);
       for (const pod of snapshot()) {
         // One pod that cannot be served must not keep the others from being served.
         await proxy.announce(pod).catch((error: unknown) => {
-          log.warn("ztunnel refused a pod of the snapshot", { uid: pod.uid, error: String(error) });
+          log.warn("ztunnel refused a pod of the snapshot", { uid: pod.uid, error: messageOf(error) });
         });
       }
       await proxy.ask({ kind: "snapshot-sent" });
-      proxy.ready = true;
+      proxy.setReady();
       log.info("ztunnel is connected", { proxies: this.connected });
       this.#changed();
       await proxy.ended;
     } catch (error) {
-      log.warn("connection to ztunnel failed", { error: String(error) });
+      log.warn("connection to ztunnel failed", { error: messageOf(error) });
     } finally {
       proxy.close();
       this.#proxies.splice(this.#proxies.indexOf(proxy), 1);
@@ -124,29 +143,58 @@ interface Waiter {
 
 /** One proxy: at most one question at a time, each with its answer. */
 class ProxyConnection {
-  ready = false;
+  /** Resolves when the snapshot is complete; rejects when the connection ends before that. */
+  readonly synced: Promise<void>;
   readonly ended: Promise<void>;
   readonly #socket: PacketSocket;
+  readonly #ackTimeoutMs: number;
+  readonly #sync = Promise.withResolvers<void>();
   readonly #over = Promise.withResolvers<void>();
   #waiter: Waiter | undefined;
+  /** A hello that was there before anybody waited for it. */
   #early: Uint8Array | undefined;
+  #greeted = false;
+  #ready = false;
+  /** Answers that did not come in time and may come yet: they belong to no later question. */
+  #late = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(socket: SeqpacketSocket) {
+  constructor(socket: SeqpacketSocket, ackTimeoutMs: number) {
+    this.#ackTimeoutMs = ackTimeoutMs;
     this.ended = this.#over.promise;
+    this.synced = this.#sync.promise;
+    // Whether anybody waits for it is not known.
+    this.synced.catch(() => undefined);
     this.#socket = new PacketSocket(socket, {
       onPacket: (bytes, descriptors) => {
         for (const descriptor of descriptors) descriptor.close();
-        this.#onPacket(bytes);
+        if (descriptors.length > 0) this.#fail("ztunnel sent descriptors");
+        else this.#onPacket(bytes);
       },
       onTruncated: () => this.#fail("ztunnel sent a packet that is too long"),
       onEnd: (error) => this.#fail(error ?? "ztunnel closed the connection"),
     });
   }
 
-  async hello(): Promise<void> {
-    const bytes = await this.#answer(HELLO_TIMEOUT_MS);
+  /** Whether it has said hello: from then on it is told of changes. */
+  get greeted(): boolean {
+    return this.#greeted;
+  }
+
+  /** Whether it has taken its snapshot. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  async hello(timeoutMs: number): Promise<void> {
+    const bytes = this.#early ?? (await this.#answer(timeoutMs, "said hello"));
     if (!isHello(bytes)) throw new Error("the first message is not a hello of version 1");
+    this.#greeted = true;
+  }
+
+  setReady(): void {
+    this.#ready = true;
+    this.#sync.resolve();
   }
 
   async announce(pod: AgentPod): Promise<void> {
@@ -158,31 +206,34 @@ class ProxyConnection {
 
   /** Rejects with the proxy's reason, or when there is no answer in time; the connection is kept then. */
   ask(request: ZdsRequest, descriptor?: Descriptor): Promise<void> {
-    const mine = this.#turn.then(async () => {
-      const failed = this.#socket.send(encodeRequest(request), descriptor === undefined ? [] : [descriptor]);
-      if (failed !== undefined) throw new Error(failed);
-      const ack: ZdsAck | undefined = decodeAck(await this.#answer(ACK_TIMEOUT_MS));
-      if (ack === undefined) throw new Error("ztunnel answered with an unknown message");
-      if (ack.error !== undefined) throw new Error(ack.error);
-    });
+    const mine = this.#turn.then(() => this.#askNow(request, descriptor));
     this.#turn = mine.catch(() => undefined);
     return mine;
   }
 
   close(): void {
-    this.#socket.close();
-    this.#fail("closed");
+    this.#fail("the connection to ztunnel was closed");
   }
 
-  async #answer(timeoutMs: number): Promise<Uint8Array> {
-    const early = this.#early;
-    this.#early = undefined;
-    if (early !== undefined) return early;
+  async #askNow(request: ZdsRequest, descriptor: Descriptor | undefined): Promise<void> {
+    const bytes = encodeRequest(request);
+    if (bytes.length > MAX_PACKET) throw new Error(`a pod's names do not fit into ${MAX_PACKET} bytes`);
+    const failed = this.#socket.send(bytes, descriptor === undefined ? [] : [descriptor]);
+    if (failed !== undefined) throw new Error(failed);
+    const ack = decodeAck(await this.#answer(this.#ackTimeoutMs, "answered"));
+    if (ack === undefined) throw new Error("ztunnel answered with an unknown message");
+    if (ack.error !== undefined) throw new Error(ack.error);
+  }
+
+  async #answer(timeoutMs: number, what: string): Promise<Uint8Array> {
     let timer: NodeJS.Timeout | undefined;
     try {
       return await new Promise<Uint8Array>((resolve, reject) => {
         this.#waiter = { resolve, reject };
-        timer = setTimeout(() => reject(new Error(`ztunnel has not answered within ${timeoutMs / 1000} s`)), timeoutMs);
+        timer = setTimeout(() => {
+          this.#late++;
+          reject(new Error(`ztunnel has not ${what} within ${timeoutMs / 1000} s`));
+        }, timeoutMs);
       });
     } finally {
       clearTimeout(timer);
@@ -191,14 +242,21 @@ class ProxyConnection {
   }
 
   #onPacket(bytes: Uint8Array): void {
-    if (this.#waiter !== undefined) this.#waiter.resolve(bytes);
-    // The hello may be there before anybody asks for it; nothing else comes unasked.
-    else if (!this.ready && this.#early === undefined) this.#early = bytes;
+    if (this.#late > 0) {
+      this.#late--;
+      return;
+    }
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    if (waiter !== undefined) waiter.resolve(bytes);
+    else if (!this.#greeted && this.#early === undefined) this.#early = bytes;
     else this.#fail("ztunnel sent a message that nobody asked for");
   }
 
   #fail(reason: string): void {
-    this.#waiter?.reject(new Error(reason));
+    const error = new Error(reason);
+    this.#waiter?.reject(error);
+    this.#sync.reject(error);
     this.#over.resolve();
     this.#socket.close();
   }

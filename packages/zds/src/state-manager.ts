@@ -34,6 +34,8 @@ interface Pod<N extends PodNamespace> {
 export class ZdsProtocolError extends Error {}
 
 const RETRY_MS = 5000;
+/** Several times what a node runs. */
+const MAX_PODS = 4096;
 
 /**
  * Which pods this node's proxy serves: what the agent has announced, what runs, what could not be started and is tried
@@ -125,6 +127,10 @@ export class StateManager<N extends PodNamespace> {
     this.#announced.add(uid);
     const known = this.#pods.get(uid);
     if (known?.state === "up" && known.namespace.key === namespace.key) return namespace.close();
+    if (known === undefined && this.#pods.size >= MAX_PODS) {
+      namespace.close();
+      throw new Error(`${MAX_PODS} pods are served already`);
+    }
     if (known !== undefined) await this.#remove(uid);
     const pod: Pod<N> = { info, namespace, state: "pending" };
     this.#pods.set(uid, pod);
@@ -148,9 +154,12 @@ export class StateManager<N extends PodNamespace> {
     const pod = this.#pods.get(uid);
     if (pod === undefined) return;
     this.#pods.delete(uid);
-    if (pod.state === "up") await this.#options.runner.stop(uid);
-    pod.namespace.close();
-    this.#changed();
+    try {
+      if (pod.state === "up") await this.#options.runner.stop(uid);
+    } finally {
+      pod.namespace.close();
+      this.#changed();
+    }
   }
 
   #scheduleRetry(): void {
