@@ -44,7 +44,7 @@ function theirServer(stream: Duplex, options: nodeTls.TlsOptions): nodeTls.TLSSo
   return new nodeTls.TLSSocket(stream, {
     isServer: true,
     requestCert: true,
-    secureContext: nodeTls.createSecureContext(rest as nodeTls.SecureContextOptions),
+    secureContext: nodeTls.createSecureContext(rest),
     ...(ALPNProtocols !== undefined && { ALPNProtocols }),
   });
 }

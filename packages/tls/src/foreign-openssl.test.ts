@@ -143,7 +143,7 @@ function openssl(command: string, ...args: readonly string[]) {
 
 function writeFiles(material: IdentityMaterial): { readonly ca: string; readonly cert: string; readonly key: string } {
   const key = createPrivateKey({ key: Buffer.from(material.privateKey), format: "der", type: "pkcs8" });
-  const write = (name: string, text: string) => {
+  const write = (name: string, text: string | Buffer) => {
     const path = join(directory, name);
     writeFileSync(path, text, { mode: 0o600 });
     return path;
@@ -151,6 +151,6 @@ function writeFiles(material: IdentityMaterial): { readonly ca: string; readonly
   return {
     ca: write("ca.pem", material.rootsPem),
     cert: write("cert.pem", material.certificateChainPem),
-    key: write("key.pem", key.export({ type: "pkcs8", format: "pem" }) as string),
+    key: write("key.pem", key.export({ type: "pkcs8", format: "pem" })),
   };
 }

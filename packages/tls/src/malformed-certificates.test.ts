@@ -34,7 +34,7 @@ function present(options: LeafOptions): { state: string; code: string | undefine
     assert.ok(error === undefined || error instanceof MeshError);
     return {
       state,
-      code: (error as MeshError | undefined)?.code,
+      code: error?.code,
       message: error?.message ?? "",
       ...(peer && { name: peer.identity.serviceAccount }),
     };

@@ -63,9 +63,8 @@ export class TestCa {
     const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const extensions = [extension("2.5.29.15", true, bits(Buffer.from([0x80]), 7))];
     const san = options.rawSan ?? (options.uris && sequence(...options.uris.map(uriName)));
-    for (let i = 0; san !== undefined && i < (options.sanCopies ?? 1); i++) {
-      extensions.push(extension("2.5.29.17", false, san));
-    }
+    const copies = san === undefined ? [] : Array<Uint8Array>(options.sanCopies ?? 1).fill(san);
+    for (const copy of copies) extensions.push(extension("2.5.29.17", false, copy));
     if (options.extendedKeyUsage !== undefined) {
       extensions.push(extension("2.5.29.37", false, sequence(...options.extendedKeyUsage.map(oid))));
     }
