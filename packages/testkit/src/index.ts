@@ -3,3 +3,4 @@ export * from "./ca-server.ts";
 export * from "./fake-time.ts";
 export * from "./reactor-compliance.ts";
 export * from "./xds-control-plane.ts";
+export * from "./zds-agent.ts";
