@@ -156,8 +156,6 @@ export type TulleCounter =
   | "connections_closed_by_policy"
   /** Pooled connections dropped because their address changed hands. */
   | "pool_connections_dropped"
-  /** Pooled connections that did not answer PINGs. */
-  | "pool_peers_dead"
   /** An event handler threw; its connection was reset. */
   | "handler_faults"
   /** accept() failed. */

@@ -163,7 +163,6 @@ export const TULLE = schema(
     counter("tulle_connect_retries", "Connects that were tried again on another endpoint."),
     counter("tulle_connections_closed_by_policy", "Open connections that were cut because a policy changed."),
     counter("tulle_pool_connections_dropped", "Pooled connections dropped because their address changed hands."),
-    counter("tulle_pool_peers_dead", "Pooled connections dropped because the peer stopped answering."),
     counter("tulle_handler_faults", "Event handlers that threw; each reset its own connection."),
     counter("tulle_accept_errors", "Connections that the kernel could not hand over."),
     gauge("tulle_pool_connections", "Outbound HBONE connections that are open."),

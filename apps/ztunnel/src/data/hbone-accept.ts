@@ -77,7 +77,12 @@ export class HboneAccept implements Waiting, IdentityWaiter, ServerConnectionHan
   }
 
   onClosed(_connection: ServerConnection, error: MeshError | undefined): void {
-    if (error !== undefined && this.#unauthenticated) this.#report(error);
+    if (error !== undefined && this.#unauthenticated) {
+      const { reactor, telemetry } = this.#proxy.context;
+      const late = reactor.now() - this.#acceptedAt >= AUTHENTICATION_DEADLINE_MS;
+      if (late) telemetry.count("connections_refused:authentication_timeout");
+      this.#report(error);
+    }
     this.#end();
   }
 

@@ -8,11 +8,20 @@ export class PodBudget {
   readonly #counters: Int32Array;
   readonly #base: number;
   readonly #limits: DataLimits;
+  readonly #onRefused: () => void;
+  #heldHere = 0;
 
-  constructor(counters: Int32Array, slot: number, limits: DataLimits) {
+  /** `onRefused`: bytes were refused, so a slow reader is about to be cut. */
+  constructor(counters: Int32Array, slot: number, limits: DataLimits, onRefused: () => void = () => {}) {
     this.#counters = counters;
     this.#base = slot * WORDS_PER_SLOT;
     this.#limits = limits;
+    this.#onRefused = onRefused;
+  }
+
+  /** Bytes that this thread holds of it. */
+  get bytesHeldHere(): number {
+    return this.#heldHere;
   }
 
   /** Counts one connection; false (and nothing counted) when the pod has as many as it may. */
@@ -29,12 +38,15 @@ export class PodBudget {
   /** Counts `bytes` held for a slow reader; false (and nothing counted) when that would be more than the pod may hold. */
   tryTake(bytes: number): boolean {
     const before = Atomics.add(this.#counters, this.#base + BUFFERED, bytes);
+    this.#heldHere += bytes;
     if (before + bytes <= this.#limits.bufferedBytesPerPod) return true;
     this.give(bytes);
+    this.#onRefused();
     return false;
   }
 
   give(bytes: number): void {
+    this.#heldHere -= bytes;
     Atomics.sub(this.#counters, this.#base + BUFFERED, bytes);
   }
 

@@ -11,7 +11,7 @@ import {
 import { type OutgoingTunnel, type RelayEnd, relayPlain, type TunnelHandler } from "@tulle/hbone";
 import type { Connection, ConnectionHandler } from "@tulle/reactor";
 import { connectFailed, failure, limitReached, mayTryAnother, unknownLocalWorkload } from "./failures.ts";
-import { Flow, type FlowFacts } from "./flow.ts";
+import { Flow, type FlowFacts, labelsOf } from "./flow.ts";
 import type { IdentityWaiter, SessionFactory } from "./identity-store.ts";
 import { PARKED } from "./parked.ts";
 import type { PodProxy } from "./pod-proxy.ts";
@@ -151,6 +151,7 @@ export class OutboundConnection implements Waiting, IdentityWaiter, TunnelHandle
         this.#fail(this.#lastError ?? failure(decision.code, "upstream", decision.message));
         return true;
       case "dns":
+        this.#proxy.context.telemetry.onDemandDns(this.#local && labelsOf(this.#local), decision.hostname);
         this.#proxy.context.lookup(decision.hostname, decision.family, (answer) => {
           if (!this.#over) this.#follow(decision.complete(answer));
         });

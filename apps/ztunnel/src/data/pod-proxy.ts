@@ -54,8 +54,11 @@ export class PodProxy {
     this.workload = options.workload;
     this.namespace = options.namespace;
     this.#closeNamespace = () => options.namespace?.close();
-    this.budget = new PodBudget(options.context.podCounters, options.slot, options.context.settings.limits);
-    this.admission = new AdmissionControl(options.context.settings.limits);
+    const { podCounters, settings, telemetry } = options.context;
+    this.budget = new PodBudget(podCounters, options.slot, settings.limits, () => {
+      telemetry.count("connections_refused:pod_buffered_bytes");
+    });
+    this.admission = new AdmissionControl(settings.limits);
   }
 
   /** Opens the listeners, all or none; throws the reason. */
@@ -177,7 +180,14 @@ export class PodProxy {
 
   /** This address belongs to another workload now. */
   dropAddress(ip: string, error: MeshError): void {
+    const before = this.poolSize.connections;
     this.#pool?.dropAddress(ip, error);
+    const dropped = before - this.poolSize.connections;
+    if (dropped > 0) this.context.telemetry.count("pool_connections_dropped", dropped);
+  }
+
+  get poolSize(): TunnelPool["size"] {
+    return this.#pool?.size ?? { connections: 0, tunnels: 0 };
   }
 
   progress(): void {

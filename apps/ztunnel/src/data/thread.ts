@@ -1,7 +1,7 @@
 import type { MeshError } from "@tulle/base";
 import { ChangeCodec, MeshState, type PolicyScope } from "@tulle/mesh";
 import type { Namespace, Reactor } from "@tulle/reactor";
-import type { DataTelemetry } from "@tulle/telemetry";
+import type { DataTelemetry, TulleGauge } from "@tulle/telemetry";
 import type { Command, DataSettings, Report } from "../protocol.ts";
 import { parseCidrs, type ThreadContext } from "./context.ts";
 import { createLookup } from "./dns/lookup.ts";
@@ -21,6 +21,14 @@ export interface DataThreadParts {
   readonly report: (report: Report) => void;
 }
 
+const NO_GAUGES: Readonly<Record<TulleGauge, number>> = {
+  pool_connections: 0,
+  pool_tunnels: 0,
+  unauthenticated_connections: 0,
+  buffered_bytes: 0,
+};
+const GAUGES = Object.keys(NO_GAUGES) as readonly TulleGauge[];
+
 /** How often byte counters of open connections are brought up to date. */
 const PROGRESS_MS = 1000;
 
@@ -36,6 +44,7 @@ export class DataThread {
   /** What the batch of changes that is being applied asks for. */
   readonly #moved = new Set<string>();
   readonly #changedScopes: PolicyScope[] = [];
+  #gauges = NO_GAUGES;
   #exit = false;
 
   constructor(parts: DataThreadParts) {
@@ -174,8 +183,23 @@ export class DataThread {
   #scheduleProgress(): void {
     this.#parts.reactor.after(PROGRESS_MS, () => {
       for (const proxy of this.#proxies.values()) proxy.progress();
+      this.#updateGauges();
       this.#scheduleProgress();
     });
+  }
+
+  #updateGauges(): void {
+    const now = { ...NO_GAUGES };
+    for (const proxy of this.#proxies.values()) {
+      const { connections, tunnels } = proxy.poolSize;
+      now.pool_connections += connections;
+      now.pool_tunnels += tunnels;
+      now.unauthenticated_connections += proxy.admission.total;
+      now.buffered_bytes += proxy.budget.bytesHeldHere;
+    }
+    const { telemetry } = this.#context;
+    for (const gauge of GAUGES) telemetry.gauge(gauge, now[gauge] - this.#gauges[gauge]);
+    this.#gauges = now;
   }
 }
 
