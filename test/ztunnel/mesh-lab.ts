@@ -69,6 +69,8 @@ export class MeshLab implements AsyncDisposable {
   /** `services` and `policies` of the local file. */
   services: readonly object[] = [];
   policies: readonly object[] = [];
+  /** Workloads of the local file beside the pods. */
+  moreWorkloads: readonly object[] = [];
   #environment: Readonly<Record<string, string>>;
 
   private constructor(lab: Lab, ca: TestCaServer, options: MeshLabOptions) {
@@ -114,7 +116,7 @@ export class MeshLab implements AsyncDisposable {
 
   /** Writes the local file from pods, `services` and `policies`; ztunnel reads it by itself. */
   writeConfig(): void {
-    const workloads = [...this.pods.values()].map((pod) => this.#workload(pod));
+    const workloads = [...[...this.pods.values()].map((pod) => this.#workload(pod)), ...this.moreWorkloads];
     const path = join(this.folder, "mesh.json");
     writeFileSync(`${path}.new`, JSON.stringify({ workloads, services: this.services, policies: this.policies }));
     renameSync(`${path}.new`, path);
