@@ -72,6 +72,9 @@ test("over TLS: a proxy gets the mesh, every change, and is ready when it has ev
   assert.equal(addresses.held.has("c//Pod/ns/p7"), false);
   plane.removePolicies("ns/deny");
   await until(() => policies.held.size === 0);
+  assert.equal(plane.ads.clients().length, 1);
+  await rig[Symbol.asyncDispose]();
+  await until(() => plane.ads.clients().length === 0, "the server to notice that the proxy is gone");
 });
 
 test("over TLS: a control plane that restarts with the same content sends nothing again", async () => {

@@ -121,8 +121,9 @@ export class AdsStream {
       }
       this.end();
     } catch (error) {
+      // Anything else means that the client is gone: nobody is left to be told.
       const tooMuch = error instanceof RangeError;
-      this.end(tooMuch ? new ConnectError(messageOf(error), Code.ResourceExhausted) : ConnectError.from(error));
+      this.end(tooMuch ? new ConnectError(messageOf(error), Code.ResourceExhausted) : undefined);
     }
   }
 
