@@ -22,6 +22,8 @@ export interface Contender {
   /** Short, for `--only` and the heads of columns. */
   readonly name: string;
   readonly title: string;
+  /** What may be seen between the two sides: the connection as it is, a tunnel to 15008, or an encrypted one. Checked before measuring. */
+  readonly wire: "direct" | "tunnel" | "encrypted tunnel";
   /** Resolves when connections from the client's namespace to any port of the server's address pass through it. */
   start(place: Place): Promise<RunningContender>;
 }

@@ -29,7 +29,7 @@ export function median(values: readonly number[]): number | undefined {
   return sorted.length % 2 === 0 && upper !== undefined && lower !== undefined ? (upper + lower) / 2 : upper;
 }
 
-/** Markdown: a row per figure, a column per contender, then Tulle's ratios. */
+/** Markdown: a row per figure that anyone has, a column per contender, then Tulle's ratios. */
 export function formatReport(results: readonly Result[], figures: readonly Figure[], aims: readonly Aim[]): string {
   const value = (name: string, key: string) => medianOf(results, name, key);
   const ratios = ["haproxy", "direct"].filter((name) => results.some((result) => result.name === name));
@@ -37,7 +37,8 @@ export function formatReport(results: readonly Result[], figures: readonly Figur
   const head = ["", ...results.map(({ title }) => title)];
   if (subject) head.push(...ratios.map((name) => `Tulle ÷ ${name}`), "aim");
 
-  const rows = figures.map((figure) => {
+  const measured = figures.filter(({ key }) => results.some(({ name }) => value(name, key) !== undefined));
+  const rows = measured.map((figure) => {
     const cells = [
       `${figure.title}, ${figure.unit}`,
       ...results.map(({ name }) => formatNumber(value(name, figure.key))),

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--quick] [--only direct,haproxy] [--rounds N] [--seconds N] [--json FILE]`
+ * `npm run bench -- [--quick] [--only direct,haproxy] [--measures requests-1,opening] [--rounds N] [--seconds N] [--json FILE]`
  *
  * All contenders stand side by side, each in two namespaces of its own; every load runs against each of them in turn, in
  * several rounds, and the table shows medians. Needs root.
@@ -17,13 +17,14 @@ import type { Contender } from "./contender.ts";
 import { direct } from "./contenders/direct.ts";
 import { haproxy, relay } from "./contenders/haproxy.ts";
 import { tulle } from "./contenders/tulle.ts";
-import { FIGURES, MEASURES, type Sample } from "./measures.ts";
+import { FIGURES, MEASURES, type Measure, type Sample } from "./measures.ts";
 import { residentMegabytes } from "./process-usage.ts";
 import { formatNumber, formatReport, median, type Result } from "./report.ts";
 import { buildStage, type Stage } from "./stage.ts";
 
 interface Plan {
   readonly contenders: readonly Contender[];
+  readonly measures: readonly Measure[];
   readonly rounds: number;
   readonly seconds: number;
   readonly json: string | undefined;
@@ -47,9 +48,12 @@ if (process.getuid?.() !== 0) {
   console.error("the bench makes network namespaces: run it as root");
   process.exit(1);
 }
-process.exitCode = await bench(readPlan(process.argv.slice(2)));
+const stop = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort());
+process.exitCode = await bench(readPlan(process.argv.slice(2)), stop.signal);
 
-async function bench(plan: Plan): Promise<number> {
+/** What has been measured when the signal aborts is still reported. */
+async function bench(plan: Plan, signal: AbortSignal): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "tulle-bench-"));
   await using lab = await Lab.create({ ipv6: false });
   await using undo = new AsyncDisposableStack();
@@ -70,13 +74,15 @@ async function bench(plan: Plan): Promise<number> {
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
   for (const entry of entries) entry.samples.push(memory(entry, "memory-idle"));
   for (let round = 1; round <= plan.rounds; round++) {
-    for (const measure of MEASURES) {
+    for (const measure of plan.measures) {
       for (const entry of rotated(entries, round)) {
-        if (entry.stage === undefined) continue;
+        if (entry.stage === undefined || signal.aborted) continue;
         progress(`round ${round} of ${plan.rounds}: ${measure.name}, ${entry.contender.name}`);
         try {
           entry.samples.push(await measure.run(entry.stage, plan.seconds));
         } catch (error) {
+          // The interrupt has reached the load generator as well.
+          if (signal.aborted) continue;
           entry.failure = `${measure.name}, round ${round}: ${messageOf(error)}`;
           console.error(`${entry.contender.title}: ${entry.failure}`);
         }
@@ -103,24 +109,33 @@ function readPlan(args: readonly string[]): Plan {
     options: {
       quick: { type: "boolean", default: false },
       only: { type: "string" },
+      measures: { type: "string" },
       rounds: { type: "string" },
       seconds: { type: "string" },
       json: { type: "string" },
     },
   });
-  const names = values.only?.split(",");
-  const unknown = names?.filter((name) => !CONTENDERS.some((contender) => contender.name === name)) ?? [];
-  if (unknown.length > 0)
-    throw new Error(
-      `--only: unknown ${unknown.join(", ")}; there are ${CONTENDERS.map(({ name }) => name).join(", ")}`,
-    );
   const { rounds, seconds } = values.quick ? QUICK : FULL;
   return {
-    contenders: CONTENDERS.filter(({ name }) => names === undefined || names.includes(name)),
+    contenders: chosen("--only", values.only, CONTENDERS),
+    measures: chosen("--measures", values.measures, MEASURES),
     rounds: count("--rounds", values.rounds, rounds),
     seconds: count("--seconds", values.seconds, seconds),
     json: values.json,
   };
+}
+
+/** Those that a comma-separated list names, or all. Throws when it names none that there is. */
+function chosen<T extends { readonly name: string }>(
+  option: string,
+  list: string | undefined,
+  all: readonly T[],
+): readonly T[] {
+  if (list === undefined) return all;
+  const known = all.map(({ name }) => name);
+  const unknown = list.split(",").filter((name) => !known.includes(name));
+  if (unknown.length > 0) throw new Error(`${option}: unknown ${unknown.join(", ")}; there are ${known.join(", ")}`);
+  return all.filter(({ name }) => list.split(",").includes(name));
 }
 
 function count(name: string, text: string | undefined, otherwise: number): number {

@@ -1,5 +1,6 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { INBOUND_HBONE_PORT } from "@tulle/base";
 import { connectFrom, type Lab, type LabNamespace, type LabProcess, until } from "@tulle/lab";
 import { type CertificateAuthority, PrivateKey, spkiOf } from "@tulle/pki";
 import type { Contender, Place, RunningContender, Side } from "./contender.ts";
@@ -13,6 +14,7 @@ export interface Stage {
 
 export const IPERF_PORT = 5201;
 export const HTTP_PORT = 80;
+const REQUEST_LINE = "GET / HTTP/1.1";
 const CLIENT_IP = "10.77.0.1";
 const SERVER_IP = "10.77.0.2";
 /** Plenty of short connections: ports and tracking entries of closed ones must come back in time. */
@@ -49,6 +51,7 @@ export async function buildStage(
   const running = await contender.start(place);
   undo.defer(() => running.stop());
   await passes(place);
+  await looksAsPromised(place, contender.wire);
   const kept = undo.move();
   return { stage: { contender, place, running }, close: () => kept.disposeAsync() };
 }
@@ -120,9 +123,26 @@ async function passes({ client, server }: Place): Promise<void> {
   }
 }
 
+/** A request between the two sides must look on the wire as the contender says: a figure of another path says nothing. */
+async function looksAsPromised({ client, server }: Place, wire: Contender["wire"]): Promise<void> {
+  await using capture = await server.namespace.capture("eth0", "tcp");
+  const socket = await connectFrom(client.namespace.path, { ip: server.ip, port: HTTP_PORT });
+  await answers(socket);
+  socket.destroy();
+  await until(() => capture.packets.length >= 2, { what: "packets between the two sides" });
+  const packets = await capture.stop();
+  const readable = packets.some(({ payload }) => Buffer.from(payload).includes(REQUEST_LINE));
+  const ports = new Set(packets.map(({ source, destination }) => Math.min(source.port, destination.port)));
+  const expected = wire === "direct" ? HTTP_PORT : INBOUND_HBONE_PORT;
+  if (ports.size === 1 && ports.has(expected) && readable === (wire !== "encrypted tunnel")) return;
+  throw new Error(
+    `expected ${wire} on port ${expected}, saw port ${[...ports].join(", ")}, request ${readable ? "readable" : "not readable"}`,
+  );
+}
+
 function answers(socket: Awaited<ReturnType<typeof connectFrom>>): Promise<boolean> {
   return new Promise((resolve) => {
     socket.once("data", () => resolve(true)).once("close", () => resolve(false));
-    socket.write("GET / HTTP/1.1\r\nHost: bench\r\n\r\n");
+    socket.write(`${REQUEST_LINE}\r\nHost: bench\r\n\r\n`);
   });
 }

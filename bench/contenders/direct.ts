@@ -4,5 +4,6 @@ import type { Contender } from "../contender.ts";
 export const direct: Contender = {
   name: "direct",
   title: "direct",
+  wire: "direct",
   start: () => Promise.resolve({ pids: [], stop: () => Promise.resolve() }),
 };

@@ -6,15 +6,29 @@ import { captureBothSides, markTunnels } from "./capture.ts";
 const CONFIGURATIONS = join(import.meta.dirname, "../haproxy");
 
 /** HAProxy on both sides, mutual TLS 1.3 between them. */
-export const haproxy: Contender = pair("haproxy", "HAProxy pair (mTLS)", "outbound.cfg", "inbound.cfg");
+export const haproxy: Contender = pair({
+  name: "haproxy",
+  title: "HAProxy pair (mTLS)",
+  wire: "encrypted tunnel",
+  outbound: "outbound.cfg",
+  inbound: "inbound.cfg",
+});
 
 /** HAProxy on both sides, plain TCP between them. */
-export const relay: Contender = pair("relay", "plain TCP relay", "relay-outbound.cfg", "relay-inbound.cfg");
+export const relay: Contender = pair({
+  name: "relay",
+  title: "plain TCP relay",
+  wire: "tunnel",
+  outbound: "relay-outbound.cfg",
+  inbound: "relay-inbound.cfg",
+});
 
-function pair(name: string, title: string, outbound: string, inbound: string): Contender {
+function pair(options: Omit<Contender, "start"> & { readonly outbound: string; readonly inbound: string }): Contender {
+  const { name, title, wire, outbound, inbound } = options;
   return {
     name,
     title,
+    wire,
     async start(place) {
       await captureBothSides(place);
       await markTunnels(place.client.namespace);

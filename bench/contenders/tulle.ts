@@ -11,6 +11,7 @@ const MAIN = join(import.meta.dirname, "../../apps/ztunnel/src/main.ts");
 export const tulle: Contender = {
   name: "tulle",
   title: "Tulle",
+  wire: "encrypted tunnel",
   async start(place) {
     await captureBothSides(place);
     const configuration = join(place.folder, "mesh.yaml");
