@@ -6,16 +6,21 @@ export interface ByteBudget {
   give(bytes: number): void;
 }
 
-/** Enough for header blocks, control frames and small messages; also what a queue of unsent bytes grows by. */
-export const SMALL_BUFFER = 16_384;
+/**
+ * Enough for header blocks, control frames and small messages; also what a queue of unsent bytes grows by, and what holds
+ * a TLS record of any length (RFC 8446 §5.2: 5 + 16,640 bytes).
+ */
+export const SMALL_BUFFER = 16_896;
 /** Enough for one batch of bulk data: about sixteen TLS records, one write. */
 export const LARGE_BUFFER = 262_144;
 
 /** Free buffers that are kept for the next lease; what comes back beyond that goes to the garbage collector. */
 const MAX_FREE_SMALL = 128;
 const MAX_FREE_LARGE = 8;
-/** What one read from a socket, and one batch of decrypted bytes, may be at most. */
-const SCRATCH = 262_144;
+/** What one read from a socket may be at most, behind room for a cut record: more the TLS engine takes in only by copying. */
+const CIPHERTEXT_SCRATCH = SMALL_BUFFER + 131_072;
+/** Takes what one read decrypts to, with what an earlier one left over. */
+const PLAINTEXT_SCRATCH = 262_144;
 
 /**
  * The memory that all connections of one data thread share: buffers that are leased only while they hold something, and
@@ -34,14 +39,14 @@ export class ThreadMemory {
     return this.#leased;
   }
 
-  /** Bytes that a socket has delivered. */
+  /** Bytes that a socket has delivered; the first SMALL_BUFFER bytes are room for what an earlier read has left over. */
   get ciphertext(): NativeBuffer {
-    return (this.#ciphertext ??= NativeBuffer.alloc(SCRATCH));
+    return (this.#ciphertext ??= NativeBuffer.alloc(CIPHERTEXT_SCRATCH));
   }
 
   /** Bytes on their way from decryption to their consumer. */
   get plaintext(): NativeBuffer {
-    return (this.#plaintext ??= NativeBuffer.alloc(SCRATCH));
+    return (this.#plaintext ??= NativeBuffer.alloc(PLAINTEXT_SCRATCH));
   }
 
   /** Space for one header block of up to `length` bytes, valid until the next call. */

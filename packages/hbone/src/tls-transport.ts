@@ -1,8 +1,9 @@
 import type { NativeBuffer } from "@tulle/linux";
 import { errnoText } from "@tulle/linux";
-import { type Http2Connection, type Http2Transport, closeGently, type ThreadMemory } from "@tulle/h2";
+import { closeGently, type Http2Connection, type Http2Transport, SMALL_BUFFER, type ThreadMemory } from "@tulle/h2";
 import type { Connection, ConnectionHandler, Reactor, Task } from "@tulle/reactor";
 import type { TlsSession } from "@tulle/tls";
+import { wholeRecords } from "./tls-records.ts";
 
 export interface TlsTransportOptions {
   readonly reactor: Reactor;
@@ -37,6 +38,9 @@ export class TlsTransport implements Http2Transport, ConnectionHandler, Task {
   readonly #connection: Connection;
   readonly #session: TlsSession;
   #http2: Http2Connection | undefined;
+  /** The beginning of a record whose rest has not come yet; leased only then. */
+  #cut: NativeBuffer | undefined;
+  #cutLength = 0;
   /** Ciphertext waits for room in the socket. */
   #blocked = false;
   #ended = false;
@@ -66,17 +70,14 @@ export class TlsTransport implements Http2Transport, ConnectionHandler, Task {
 
   onReadable(): void {
     const { ciphertext } = this.#options.memory;
-    const connection = this.#connection;
     while (!this.#ended) {
-      const count = connection.read(ciphertext, 0, ciphertext.length);
+      const count = this.#connection.read(ciphertext, SMALL_BUFFER, ciphertext.length - SMALL_BUFFER);
       if (count === AGAIN) return;
       if (count <= 0) {
         this.#lost(count);
         return;
       }
-      this.#session.feed(ciphertext, 0, count);
-      if (this.#http2 === undefined) this.#handshake();
-      if (this.#http2 !== undefined) this.#decrypt(this.#http2);
+      this.#take(ciphertext, count);
     }
   }
 
@@ -115,6 +116,37 @@ export class TlsTransport implements Http2Transport, ConnectionHandler, Task {
     if (this.#ended || this.#broken === undefined) return;
     if (this.#http2 !== undefined) this.#http2.transportClosed(this.#broken);
     else this.#failed({ kind: "tls", error: this.#broken });
+  }
+
+  /**
+   * Feeds whole records only: of a record that is cut, OpenSSL would take in no more than what it lacks next time, and the
+   * engine would have to copy everything behind it.
+   */
+  #take(ciphertext: NativeBuffer, count: number): void {
+    const end = SMALL_BUFFER + count;
+    const start = SMALL_BUFFER - this.#cutLength;
+    if (this.#cut !== undefined) {
+      this.#cut.bytes.copy(ciphertext.bytes, start, 0, this.#cutLength);
+      this.#dropCut();
+    }
+    const whole = wholeRecords(ciphertext.bytes, start, end);
+    if (whole < end) this.#keep(ciphertext, whole, end);
+    if (whole === start) return;
+    this.#session.feed(ciphertext, start, whole - start);
+    if (this.#http2 === undefined) this.#handshake();
+    if (this.#http2 !== undefined && !this.#ended) this.#decrypt(this.#http2);
+  }
+
+  #keep(ciphertext: NativeBuffer, start: number, end: number): void {
+    this.#cut = this.#options.memory.lease(SMALL_BUFFER);
+    ciphertext.bytes.copy(this.#cut.bytes, 0, start, end);
+    this.#cutLength = end - start;
+  }
+
+  #dropCut(): void {
+    if (this.#cut !== undefined) this.#options.memory.release(this.#cut);
+    this.#cut = undefined;
+    this.#cutLength = 0;
   }
 
   #handshake(): void {
@@ -198,6 +230,7 @@ export class TlsTransport implements Http2Transport, ConnectionHandler, Task {
   #close(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#dropCut();
     this.#session.close();
   }
 }

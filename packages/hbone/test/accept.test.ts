@@ -104,7 +104,7 @@ function serveRaw(deadline?: number) {
   return { mesh, end, app };
 }
 
-const HELLO = "\x16";
+const HELLO = "\x01";
 const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 test("whoever does not shake hands is closed after 10 s", () => {

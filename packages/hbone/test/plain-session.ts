@@ -3,6 +3,8 @@ import type { TlsPeer, TlsSession } from "@tulle/tls";
 
 const AGAIN = -11;
 const ROOM = 1 << 20;
+/** Not a type of TLS records: what follows is passed on as it comes. */
+export const HELLO = 1;
 
 /** Who the other side of a `PlainSession` seems to be. */
 export const PLAIN_PEER: TlsPeer = {
@@ -40,7 +42,7 @@ export class PlainSession implements TlsSession {
     if (this.state !== "handshaking") return;
     if (!this.#hello) {
       this.#hello = true;
-      this.#put(Buffer.from([22]), 0, 1);
+      this.#put(Buffer.from([HELLO]), 0, 1);
     }
     if (this.#start === this.#end) return;
     this.#start++;

@@ -5,7 +5,7 @@ import { NativeBuffer } from "@tulle/linux";
 import type { PoolKey } from "../src/index.ts";
 import { App } from "./app.ts";
 import { KEY, Mesh, SERVER } from "./mesh.ts";
-import { PlainSession } from "./plain-session.ts";
+import { HELLO, PlainSession } from "./plain-session.ts";
 
 const REASON = new MeshError("gone", { code: "GONE", side: "upstream" });
 const REQUEST = { authority: `${SERVER.ip}:${SERVER.port}`, headers: [] };
@@ -320,7 +320,7 @@ describe("failures", () => {
       {
         onAccept: (connection) => {
           App.on(connection);
-          connection.write(NativeBuffer.from(Buffer.from([22])), 0, 1);
+          connection.write(NativeBuffer.from(Buffer.from([HELLO])), 0, 1);
         },
         onAcceptError() {},
       },
