@@ -39,6 +39,10 @@ test("a bound must be in the code with the same value", () => {
   assert.equal(boundProblem(a, "export const MAX_A = 16*1024; // bytes"), undefined);
   assert.equal(boundProblem(a, "export const MAX_A: number = 16 * 1024;"), undefined);
   assert.equal(boundProblem(idle, "const defaults = { idleMs: 5_000 };"), undefined);
+  assert.equal(
+    boundProblem(idle, "interface Times {\n  readonly idleMs: number;\n}\nconst x = {\n  idleMs: 5_000,\n};"),
+    undefined,
+  );
   assert.match(boundProblem(a, "export const MAX_A = 32 * 1024;") ?? "", /is 32 \* 1024/);
   assert.match(boundProblem(a, "export const MAX_AB = 16 * 1024;") ?? "", /has no MAX_A/);
   assert.match(boundProblem(a, undefined) ?? "", /does not exist/);

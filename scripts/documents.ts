@@ -81,16 +81,17 @@ export function boundsOf(text: string): DocumentBound[] {
 /** What is wrong with a bound, given the source of the file it names; undefined when it is as the document says. */
 export function boundProblem(bound: DocumentBound, source: string | undefined): string | undefined {
   if (source === undefined) return `${bound.file} does not exist`;
-  const declared = new RegExp(
+  const declarations = new RegExp(
     String.raw`(?:\bconst|\breadonly|\bstatic|[{,(]|^)\s*#?${escape(bound.name)}\??\s*(?::[^=;,]+)?(?:=|:|\?\?=)\s*([^;\n]+)`,
-    "m",
-  ).exec(source);
-  if (declared === null) return `${bound.file} has no ${bound.name}`;
-  if (bound.value === undefined) return undefined;
-  const actual = (declared[1] ?? "").replace(/[,\s})]*(?:\/\/.*)?$/, "");
-  return plain(actual) === plain(bound.value)
-    ? undefined
-    : `${bound.name} is ${actual} in ${bound.file}, not ${bound.value}`;
+    "gm",
+  );
+  const values = [...source.matchAll(declarations)].map((match) =>
+    (match[1] ?? "").replace(/[,\s})]*(?:\/\/.*)?$/, ""),
+  );
+  if (values.length === 0) return `${bound.file} has no ${bound.name}`;
+  const { value } = bound;
+  if (value === undefined || values.some((one) => plain(one) === plain(value))) return undefined;
+  return `${bound.name} is ${values.join(" or ")} in ${bound.file}, not ${value}`;
 }
 
 function plain(expression: string): string {
