@@ -10,7 +10,8 @@ const args = process.argv.slice(2);
 if (args.includes("--help") || args.includes("-h")) {
   console.log(USAGE);
 } else {
-  process.exitCode = await main(args);
+  // Nothing that is left may keep a mesh alive that has been taken down.
+  process.exit(await main(args));
 }
 
 async function main(argv: readonly string[]): Promise<number> {

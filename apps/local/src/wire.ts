@@ -96,7 +96,7 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     trustDomain: TRUST_DOMAIN,
     folder: folders.mesh,
     logsFolder: folders.logs,
-    veth: names.veth,
+    veth: (name) => names.veth(name),
     log,
   });
   undo.push(() => mesh.close());

@@ -1,7 +1,7 @@
 import { buildCommand, run } from "@stricli/core";
-import type { CliContext } from "../context.ts";
+import type { CliContext, NoFlags } from "../context.ts";
 
-export const helpCommand = buildCommand<Record<never, never>, [string?], CliContext>({
+export const helpCommand = buildCommand<NoFlags, [string?], CliContext>({
   async func(_flags, command) {
     const { app } = await import("../app.ts");
     await run(app, command === undefined ? ["--help"] : [command, "--help"], this);

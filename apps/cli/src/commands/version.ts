@@ -1,8 +1,8 @@
 import { buildCommand } from "@stricli/core";
-import type { CliContext } from "../context.ts";
+import type { CliContext, NoFlags } from "../context.ts";
 import { VERSION } from "../version.ts";
 
-export const versionCommand = buildCommand<Record<never, never>, [], CliContext>({
+export const versionCommand = buildCommand<NoFlags, [], CliContext>({
   func() {
     this.process.stdout.write(`tulle ${VERSION} (node ${process.versions.node})\n`);
   },

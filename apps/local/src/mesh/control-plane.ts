@@ -1,5 +1,5 @@
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE } from "@tulle/api";
-import type { Log } from "@tulle/base";
+import { type Log, sleep } from "@tulle/base";
 import { convert, DEFAULT_MESH_SETTINGS, type MeshSettings, type ObjectStatus } from "@tulle/mesh/convert";
 import { aliasesOf, encodeResource } from "@tulle/mesh/wds";
 import {
@@ -34,6 +34,8 @@ export interface ControlPlaneOptions {
 const CONTROL_PLANE_PORT = 15012;
 /** Longer than any local mesh runs; nothing renews it. */
 const SERVER_CERTIFICATE_TTL_MS = 30 * 24 * 3_600_000;
+
+const CLOSE_TIMEOUT_MS = 1000;
 
 export class ControlPlane {
   /** PEM of the mesh's root certificate. */
@@ -126,8 +128,8 @@ export class ControlPlane {
   }
 
   async close(): Promise<void> {
-    this.#ads.close();
-    await this.#server.close();
+    // What a client does not acknowledge any more is the kernel's to end, not ours to wait for.
+    await Promise.race([this.#server.close(), sleep(CLOSE_TIMEOUT_MS)]);
   }
 
   /** What of a policy is not enforced as it is written, once for every wording. */

@@ -96,9 +96,7 @@ export class Mesh {
         );
       }
     } catch (error) {
-      await Promise.all(nodes.map((node) => node.stop()));
-      for (const agent of agents.values()) agent.close();
-      await controlPlane.close();
+      await takeDown(nodes, agents.values(), controlPlane);
       throw error;
     }
     return new Mesh(controlPlane, agents, nodes, store);
@@ -138,9 +136,7 @@ export class Mesh {
 
   async close(): Promise<void> {
     this.#unsubscribe();
-    await Promise.all(this.#nodes.map((node) => node.stop()));
-    for (const agent of this.#agents.values()) agent.close();
-    await this.#controlPlane.close();
+    await takeDown(this.#nodes, this.#agents.values(), this.#controlPlane);
   }
 
   #agentOf(pod: Pod): NodeAgent {
@@ -148,6 +144,18 @@ export class Mesh {
     if (agent === undefined) throw new Error(`there is no node ${pod.spec.nodeName}`);
     return agent;
   }
+}
+
+/** Servers go before the namespaces of their clients: a connection whose other end has vanished takes minutes to end. */
+async function takeDown(
+  nodes: readonly MeshNode[],
+  agents: Iterable<NodeAgent>,
+  controlPlane: ControlPlane,
+): Promise<void> {
+  await Promise.all(nodes.map((node) => node.stop()));
+  for (const agent of agents) agent.close();
+  await controlPlane.close();
+  await Promise.all(nodes.map((node) => node.remove()));
 }
 
 /** Resolves when all clients have acknowledged what they were sent, or it has taken too long. */

@@ -103,8 +103,13 @@ export class MeshNode {
     return this.#get(READINESS_PORT, "/healthz/ready");
   }
 
-  async stop(): Promise<void> {
-    await this.#ztunnel.stop(STOP_GRACE_MS);
+  /** Ends ztunnel; the namespace stays, so that its last packets arrive. */
+  stop(): Promise<void> {
+    return this.#ztunnel.stop(STOP_GRACE_MS);
+  }
+
+  /** After `stop`. */
+  async remove(): Promise<void> {
     await deleteLink(this.#options.veth);
     await this.namespace.delete();
   }

@@ -1,0 +1,195 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { formatSocketAddress } from "@tulle/base";
+import { Capture, run, until } from "@tulle/lab";
+import { BOOKINFO, LocalMesh, Workspace } from "./local-mesh.ts";
+
+/** The sample as a user runs it, in one mesh for all tests of this file: they go from looking to breaking. */
+
+const PORT_OFFSET = 11_000;
+/** What is asked for is one second; a machine that runs other tests beside this one gets some more. */
+const POLICY_TIMEOUT_MS = 2000;
+const CONTROL_PLANE_PORT = 15012;
+const HBONE_PORT = 15008;
+/** First byte of the first TLS record of both sides (RFC 8446 §5.1). */
+const TLS_HANDSHAKE = 22;
+
+let workspace: Workspace;
+let mesh: LocalMesh;
+
+before(async () => {
+  workspace = Workspace.copyOf(BOOKINFO);
+  mesh = await LocalMesh.start(workspace.path, { name: "bookinfo", portOffset: PORT_OFFSET });
+});
+
+after(async () => {
+  await mesh?.stop();
+  workspace?.[Symbol.dispose]();
+});
+
+interface Product {
+  readonly details: { readonly value?: { readonly title: string }; readonly error?: string };
+  readonly reviews: {
+    readonly value?: { readonly version: string; readonly ratingsError?: string };
+    readonly error?: string;
+  };
+}
+
+async function product(): Promise<Product> {
+  const answer = await fetch(mesh.url(9080, "/api/v1/products/0"), { headers: { connection: "close" } });
+  assert.equal(answer.status, 200);
+  return (await answer.json()) as Product;
+}
+
+async function page(): Promise<string> {
+  const answer = await fetch(mesh.url(9080, "/productpage"), { headers: { connection: "close" } });
+  return answer.text();
+}
+
+/** Everything is there, ratings included (asked until a version that shows them answers). */
+async function allIsWell(): Promise<boolean> {
+  const { details, reviews } = await product();
+  const { value } = reviews;
+  return (
+    details.value !== undefined && value !== undefined && value.version !== "v1" && value.ratingsError === undefined
+  );
+}
+
+test("the page shows details and reviews", async () => {
+  const html = await page();
+  assert.match(html, /The Tempest/);
+  assert.match(html, /reviews-v[123]/);
+  assert.doesNotMatch(html, /is not available/);
+});
+
+test("all versions of reviews take turns, with stars where they ask ratings", async () => {
+  const seen = new Set<string>();
+  await until(
+    async () => {
+      const { reviews } = await product();
+      assert.equal(reviews.value?.ratingsError, undefined);
+      seen.add(reviews.value?.version ?? "");
+      return seen.size === 3;
+    },
+    { what: "v1, v2 and v3", timeoutMs: 20_000, intervalMs: 0 },
+  );
+});
+
+test("the table names every pod with its identity", () => {
+  for (const account of ["productpage", "details", "reviews", "ratings"]) {
+    assert.match(
+      mesh.output,
+      new RegExp(`HBONE \\(mTLS\\) +spiffe://cluster.local/ns/bookinfo/sa/bookinfo-${account} `),
+    );
+  }
+  assert.match(mesh.output, /tulle-ingress\/ingress .*spiffe:\/\/cluster\.local\/ns\/tulle-ingress\/sa\/ingress/);
+});
+
+test("nothing but TLS crosses the bridge", async () => {
+  const marker = `marker-${process.pid}-${Date.now()}`;
+  await using capture = await Capture.start("/proc/self/ns/net", mesh.bridge, "tcp");
+  for (let requests = 0; requests < 6; requests++) {
+    await (await fetch(mesh.url(9080, `/productpage?${marker}`), { headers: { connection: "close" } })).text();
+  }
+  await capture.packet(({ payload }) => payload.length > 0, "traffic on the bridge");
+  const packets = await capture.stop();
+  assert.ok(packets.length > 0);
+  for (const { source, destination, payload } of packets) {
+    if (payload.length === 0) continue;
+    const text = Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString("latin1");
+    assert.ok(!text.includes(marker) && !/HTTP\/1|Tempest/.test(text), `plaintext: ${text.slice(0, 80)}`);
+    const ports = [source.port, destination.port];
+    assert.ok(
+      ports.includes(HBONE_PORT) || ports.includes(CONTROL_PLANE_PORT),
+      `neither HBONE nor control plane: ${ports.join(" ")}`,
+    );
+  }
+  // Connections whose beginning was seen begin with a TLS handshake, in both directions.
+  const fresh = new Map<string, boolean>();
+  for (const { source, destination, flags, payload } of packets) {
+    const direction = `${formatSocketAddress(source)} ${formatSocketAddress(destination)}`;
+    if (flags.syn) fresh.set(direction, true);
+    if (payload.length === 0 || !fresh.get(direction)) continue;
+    fresh.set(direction, false);
+    assert.equal(payload[0], TLS_HANDSHAKE, `${direction} begins with ${payload[0]}`);
+  }
+});
+
+test("plaintext from outside the mesh is refused, from a client that reaches the pod", async () => {
+  const ip = await mesh.addressOf("bookinfo.details");
+  await assert.rejects(run("curl", ["-sS", "-m", "5", `http://${ip}:9080/details/0`]), /exit code (52|56)/);
+});
+
+test("an edited policy is in force in under a second, and so is its return", async () => {
+  const policies = workspace.read("policies.yaml");
+  const denied = policies.replace("bookinfo/sa/bookinfo-productpage", "bookinfo/sa/somebody-else");
+  assert.notEqual(denied, policies);
+  const until_ = (what: string, wanted: boolean) =>
+    until(async () => ((await product()).details.error === undefined) === wanted, {
+      what,
+      timeoutMs: POLICY_TIMEOUT_MS,
+      intervalMs: 5,
+    });
+  for (let round = 0; round < 2; round++) {
+    workspace.write("policies.yaml", denied);
+    await until_("details to be denied", false);
+    workspace.write("policies.yaml", policies);
+    await until_("details to be allowed", true);
+  }
+});
+
+test("a policy file with a fault changes nothing and says where the fault is", async () => {
+  const policies = workspace.read("policies.yaml");
+  workspace.write("policies.yaml", policies.replace("action: ALLOW", "action: ALOW"));
+  await until(
+    () => /policies\.yaml:\d+: AuthorizationPolicy .*action must be "ALLOW" or "DENY", not "ALOW"/.test(mesh.output),
+    {
+      what: "the fault to be told",
+    },
+  );
+  assert.equal((await product()).details.error, undefined);
+  workspace.write("policies.yaml", policies);
+  await until(() => mesh.output.includes("the directory is fine again"), { what: "the all-clear" });
+});
+
+test("killing ratings shows in the page, and it comes back", async () => {
+  const pid = await mesh.processOf("bookinfo.ratings");
+  assert.ok(pid !== undefined);
+  process.kill(pid, "SIGKILL");
+  await until(async () => /ratings is not available/.test(await page()), {
+    what: "the page to miss ratings",
+    intervalMs: 5,
+  });
+  await until(allIsWell, { what: "ratings to come back", timeoutMs: 20_000 });
+});
+
+test("scaling details to nothing and back shows in the page", async () => {
+  const details = workspace.read("details.yaml");
+  workspace.write("details.yaml", details.replace("replicas: 1", "replicas: 0"));
+  await until(async () => /details is not available/.test(await page()), { what: "the page to miss details" });
+  workspace.write("details.yaml", details.replace("replicas: 1", "replicas: 2"));
+  await until(async () => (await product()).details.value !== undefined, {
+    what: "details to come back",
+    timeoutMs: 20_000,
+  });
+});
+
+test("both address families carry the mesh's traffic", async () => {
+  const namespace = mesh.namespaceOf("bookinfo.productpage");
+  for (const family of ["inet", "inet6"] as const) {
+    const ip = await mesh.addressOf("bookinfo.details", family);
+    const host = family === "inet6" ? `[${ip}]` : ip;
+    const text = await run("curl", ["-sS", "-m", "10", `http://${host}:9080/details/0`], { namespace });
+    assert.match(text, /The Tempest/);
+  }
+});
+
+test("after a ztunnel is killed traffic comes back, and never in plaintext", async () => {
+  await using capture = await Capture.start("/proc/self/ns/net", mesh.bridge, "tcp");
+  const row = /^node-1 +\S+ +ztunnel +(\d+)/m.exec(mesh.output);
+  process.kill(Number(row?.[1]), "SIGKILL");
+  await until(allIsWell, { what: "the page to come back", timeoutMs: 20_000 });
+  for (const { payload } of await capture.stop()) {
+    assert.ok(!/HTTP\/1|Tempest/.test(Buffer.from(payload).toString("latin1")), "plaintext crossed the bridge");
+  }
+});

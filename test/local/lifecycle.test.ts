@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { createServer } from "node:net";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { run, until } from "@tulle/lab";
+import { LocalMesh, traces, Workspace } from "./local-mesh.ts";
+
+/** Coming up, refusing to, and going away without a trace. */
+
+const PROBER = fileURLToPath(new URL("fixtures/prober", import.meta.url));
+const LOCAL_MAIN = fileURLToPath(new URL("../../apps/local/src/main.ts", import.meta.url));
+
+test("Ctrl-C leaves no namespace, link, process or file", async () => {
+  const mesh = await LocalMesh.start(PROBER, { name: "ctrlc", portOffset: 13_000 });
+  const owner = mesh.ownerPid;
+  assert.ok(traces("ctrlc", owner).length > 3);
+  assert.equal(await mesh.stop("SIGINT"), 0);
+  assert.deepEqual(traces("ctrlc", owner), []);
+});
+
+test("a crash ends every process at once, and the next start removes the rest; a second start beside it is refused", async () => {
+  const first = await LocalMesh.start(PROBER, { name: "crash", portOffset: 14_000 });
+  const owner = first.ownerPid;
+  await first.crash();
+  const processes = () => traces("crash", owner).filter((trace) => trace.startsWith("process"));
+  await until(() => processes().length === 0, { what: "the mesh's processes to end" });
+  assert.ok(traces("crash", owner).length > 0, "namespaces cannot go by themselves");
+
+  await using second = await LocalMesh.start(PROBER, { name: "crash", portOffset: 14_000 });
+  assert.deepEqual(
+    traces("crash", owner).filter((trace) => trace.startsWith("tulle-lab-")),
+    [],
+  );
+  const { code, output } = await LocalMesh.fails(PROBER, { name: "crash", portOffset: 14_000 });
+  assert.equal(code, 1);
+  assert.match(output, new RegExp(`a local mesh of this name runs already \\(process ${second.ownerPid}\\): end it`));
+  const page = await fetch(second.url(8080, "/ready"));
+  assert.equal(page.status, 200, "the one that runs is not disturbed");
+});
+
+test("when the command line dies, the mesh ends itself", async () => {
+  const mesh = await LocalMesh.start(PROBER, { name: "orphan", portOffset: 15_000 });
+  const owner = mesh.ownerPid;
+  await mesh.stop("SIGKILL");
+  await until(() => traces("orphan", owner).length === 0, { what: "the orphan to tidy up", timeoutMs: 20_000 });
+});
+
+test("a port that is in use is told before anything starts", async () => {
+  const server = createServer().listen(18_080 + 0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  try {
+    const { code, output } = await LocalMesh.fails(PROBER, { name: "port", portOffset: 10_000 });
+    assert.equal(code, 1);
+    assert.match(output, /cannot serve probers\/prober on port 18080 of this machine: another program uses it/);
+  } finally {
+    server.close();
+  }
+});
+
+const wrong: readonly (readonly [what: string, files: Record<string, string>, expected: RegExp])[] = [
+  ["an empty directory", {}, /holds no Kubernetes YAML/],
+  [
+    "a fault in the YAML",
+    { "a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata:\n  nam: a\n" },
+    /a\.yaml:4: Namespace: metadata\.nam is not supported/,
+  ],
+  ["an unknown kind", { "a.yaml": "apiVersion: v1\nkind: Secret\n" }, /a\.yaml:2: kind "Secret" is not supported/],
+  [
+    "faults in two files",
+    { "a.yaml": "kind: Pod\n", "b.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: b}\n" },
+    /2 problems.*a\.yaml:1.*b\.yaml:1: ServiceAccount b\/a: namespace b is not declared/s,
+  ],
+];
+
+for (const [what, files, expected] of wrong) {
+  test(`${what} is told with file and line, and nothing is started`, async () => {
+    using workspace = Workspace.of(files);
+    const { code, output } = await LocalMesh.fails(workspace.path, { name: "wrong" });
+    assert.equal(code, 1);
+    assert.match(output, expected);
+  });
+}
+
+test("without root it says so in one line", () => {
+  const { status, stderr } = spawnSync("setpriv", ["--reuid", "65534", process.execPath, LOCAL_MAIN, "/tmp"], {
+    encoding: "utf8",
+  });
+  // Who may not even read the program has to be told by Node.
+  if (/EACCES|Cannot find module/.test(stderr)) return;
+  assert.equal(status, 1);
+  assert.match(stderr, /the local mesh needs root, because it makes network namespaces: run it with sudo/);
+});
+
+test("a pod that never becomes ready is named with its reason", async () => {
+  using workspace = Workspace.of({
+    "a.yaml": `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: silent}
+spec:
+  selector: {matchLabels: {app: silent}}
+  template:
+    metadata: {labels: {app: silent}}
+    spec:
+      containers:
+      - {name: silent, command: [sleep, infinity], readinessProbe: {tcpSocket: {port: 80}}}
+`,
+  });
+  const { code, output } = await LocalMesh.fails(workspace.path, { name: "silent" });
+  assert.equal(code, 1);
+  assert.match(output, /default\/silent-\S+: silent: .*ECONNREFUSED/);
+  assert.deepEqual((await run("ip", ["-br", "link"])).match(/tulle-silent/g), null);
+});

@@ -1,0 +1,216 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { run, until } from "@tulle/lab";
+
+/** Drives `tulle up` as a person would: by its command line, its output, its directory and signals. */
+
+const CLI = fileURLToPath(new URL("../../apps/cli/src/main.ts", import.meta.url));
+export const BOOKINFO = fileURLToPath(new URL("../../samples/bookinfo", import.meta.url));
+const READY_TEXT = "Ctrl-C ends the mesh";
+/** Several starts share two cores with other tests. */
+const START_TIMEOUT_MS = 90_000;
+const STOP_TIMEOUT_MS = 30_000;
+/** Pods run under user ids from here on. */
+const FIRST_POD_UID = 1_900_000_000;
+
+export interface Exit {
+  readonly code: number | null;
+  readonly output: string;
+}
+
+export interface StartOptions {
+  /** 1 to 8 letters and digits, different in each test file. */
+  readonly name: string;
+  readonly portOffset?: number;
+}
+
+export class LocalMesh implements AsyncDisposable {
+  readonly name: string;
+  readonly portOffset: number;
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<number | null>;
+  #output = "";
+  #over = false;
+
+  private constructor(directory: string, { name, portOffset = 0 }: StartOptions) {
+    this.name = name;
+    this.portOffset = portOffset;
+    const args = [CLI, "up", directory, "--name", name, "--port-offset", String(portOffset), "--ready-timeout", "60"];
+    this.#child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.setEncoding("utf8").on("data", (text: string) => (this.#output += text));
+    }
+    this.#exit = new Promise((resolve) => {
+      this.#child.on("close", (code) => {
+        this.#over = true;
+        resolve(code);
+      });
+    });
+  }
+
+  /** Resolves when the mesh says that it is ready. Throws with its output when it ends before. */
+  static async start(directory: string, options: StartOptions): Promise<LocalMesh> {
+    const mesh = new LocalMesh(directory, options);
+    await until(() => mesh.#over || mesh.#output.includes(READY_TEXT), {
+      what: `the mesh to be ready; so far:\n${mesh.#output}`,
+      timeoutMs: START_TIMEOUT_MS,
+    });
+    if (mesh.#over) throw new Error(`the mesh has ended:\n${mesh.#output}`);
+    return mesh;
+  }
+
+  /** A start that is expected to end by itself. */
+  static async fails(directory: string, options: StartOptions): Promise<Exit> {
+    const mesh = new LocalMesh(directory, options);
+    const code = await mesh.#ended(START_TIMEOUT_MS);
+    return { code, output: mesh.#output };
+  }
+
+  get output(): string {
+    return this.#output;
+  }
+
+  /** The process that owns the mesh (the command line is its parent). */
+  get ownerPid(): number {
+    return JSON.parse(readFileSync(join(this.folder, "owner.json"), "utf8")).pid;
+  }
+
+  get folder(): string {
+    return `/run/tulle/${this.name}`;
+  }
+
+  get bridge(): string {
+    return `tulle-${this.name}`;
+  }
+
+  url(port: number, path = "/"): string {
+    return `http://localhost:${port + this.portOffset}${path}`;
+  }
+
+  /** Names of the network namespaces of this mesh. */
+  namespaces(): string[] {
+    const prefix = `tulle-lab-${this.ownerPid}-`;
+    return readdirSync("/run/netns").filter((name) => name.startsWith(prefix));
+  }
+
+  /** The namespace of the first pod whose `<namespace>.<name>` begins so. */
+  namespaceOf(pod: string): string {
+    const found = this.namespaces().find((name) => name.split("-").slice(5).join("-").startsWith(pod));
+    if (found === undefined) throw new Error(`no pod ${pod} among ${this.namespaces().join(", ")}`);
+    return `/run/netns/${found}`;
+  }
+
+  /** The process of a pod; undefined while it has none. */
+  async processOf(pod: string): Promise<number | undefined> {
+    const name = this.namespaceOf(pod).split("/").at(-1) ?? "";
+    const pids = (await run("ip", ["netns", "pids", name])).trim().split("\n").map(Number);
+    return pids.find((pid) => uidOf(pid) >= FIRST_POD_UID);
+  }
+
+  /** The address of a pod, of one family. */
+  async addressOf(pod: string, family: "inet" | "inet6" = "inet"): Promise<string> {
+    const json = await run("ip", ["-json", "addr", "show", "dev", "eth0", "scope", "global"], {
+      namespace: this.namespaceOf(pod),
+    });
+    const [link] = JSON.parse(json) as { addr_info: { family: string; local: string }[] }[];
+    const found = link?.addr_info.find((address) => address.family === family)?.local;
+    if (found === undefined) throw new Error(`${pod} has no ${family} address`);
+    return found;
+  }
+
+  log(file: string): string {
+    const path = join(this.folder, "logs", file);
+    return existsSync(path) ? readFileSync(path, "utf8") : "";
+  }
+
+  /** As Ctrl-C does; resolves with the exit code when everything is taken down. */
+  async stop(signal: NodeJS.Signals = "SIGINT"): Promise<number | null> {
+    this.#child.kill(signal);
+    return this.#ended(STOP_TIMEOUT_MS);
+  }
+
+  /** Ends the owner without a chance to tidy up. */
+  async crash(): Promise<void> {
+    process.kill(this.ownerPid, "SIGKILL");
+    await this.#ended(STOP_TIMEOUT_MS);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#over) await this.stop();
+  }
+
+  async #ended(timeoutMs: number): Promise<number | null> {
+    await until(() => this.#over, { what: "the mesh to end", timeoutMs });
+    return this.#exit;
+  }
+}
+
+/** A directory of YAML that a test may change; goes away with the test. */
+export class Workspace implements Disposable {
+  readonly path = mkdtempSync(join(tmpdir(), "tulle-local-"));
+
+  static copyOf(directory: string): Workspace {
+    const workspace = new Workspace();
+    cpSync(directory, workspace.path, { recursive: true });
+    return workspace;
+  }
+
+  static of(files: Readonly<Record<string, string>>): Workspace {
+    const workspace = new Workspace();
+    for (const [name, text] of Object.entries(files)) workspace.write(name, text);
+    return workspace;
+  }
+
+  read(name: string): string {
+    return readFileSync(join(this.path, name), "utf8");
+  }
+
+  /** As an editor does that renames over the old file. */
+  write(name: string, text: string): void {
+    const draft = join(this.path, `.${name}.new`);
+    writeFileSync(draft, text);
+    renameSync(draft, join(this.path, name));
+  }
+
+  remove(name: string): void {
+    rmSync(join(this.path, name));
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+/** What a mesh of this name and owner has left on the machine. */
+export function traces(name: string, ownerPid: number): string[] {
+  const namespaces = readdirSync("/run/netns").filter((one) => one.startsWith(`tulle-lab-${ownerPid}-`));
+  const links = readdirSync("/sys/class/net").filter((one) => one === `tulle-${name}` || one.startsWith(`t${name}-`));
+  const folder = existsSync(`/run/tulle/${name}`) ? [`/run/tulle/${name}`] : [];
+  return [...namespaces, ...links, ...folder, ...processesOf(`/run/tulle/${name}/`)];
+}
+
+/** Processes whose command line or environment names the mesh's folder. */
+function processesOf(text: string): string[] {
+  return readdirSync("/proc")
+    .filter((entry) => /^\d+$/.test(entry) && Number(entry) !== process.pid)
+    .filter((pid) => {
+      try {
+        return ["cmdline", "environ"].some((file) => readFileSync(`/proc/${pid}/${file}`, "latin1").includes(text));
+      } catch {
+        // It has ended while we looked.
+        return false;
+      }
+    })
+    .map((pid) => `process ${pid}`);
+}
+
+function uidOf(pid: number): number {
+  try {
+    return Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
