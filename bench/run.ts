@@ -97,7 +97,7 @@ async function bench(plan: Plan, signal: AbortSignal): Promise<number> {
   );
   console.log(formatReport(results, FIGURES, AIMS));
   console.log(
-    `\nAn empty Node beside it: ${formatNumber(await emptyNode())} MB. ${plan.rounds} rounds of ${plan.seconds} s, medians.`,
+    `\nAn empty Node beside it: ${formatNumber(await emptyNode())} MB. ${plan.rounds} rounds of ${plan.seconds} s${signal.aborted ? ", interrupted" : ""}, medians.`,
   );
   if (plan.json !== undefined) writeFileSync(plan.json, `${JSON.stringify(results, undefined, 2)}\n`);
   return results.some(({ failure }) => failure !== undefined) ? 1 : 0;

@@ -1,11 +1,13 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { connectFrom, type LabProcess, until } from "@tulle/lab";
+import { connectFrom, type LabProcess, run, until } from "@tulle/lab";
 import { PACKET_MARK, READINESS_PORT } from "@tulle/base";
 import type { Contender, Place, Side } from "../contender.ts";
 import { captureBothSides } from "./capture.ts";
 
 const MAIN = join(import.meta.dirname, "../../apps/ztunnel/src/main.ts");
+
+const WARM = join(import.meta.dirname, "../../scripts/warm-compile-cache.ts");
 
 /** ztunnel on both sides in dedicated mode, one data thread each, certificates and configuration from files. */
 export const tulle: Contender = {
@@ -14,6 +16,8 @@ export const tulle: Contender = {
   wire: "encrypted tunnel",
   async start(place) {
     await captureBothSides(place);
+    // As `npm start` does: type stripping costs memory that a warm cache saves.
+    await run(process.execPath, [WARM], { timeoutMs: 60_000 });
     const configuration = join(place.folder, "mesh.yaml");
     writeFileSync(configuration, localConfiguration(place));
     const processes: LabProcess[] = [];
