@@ -36,11 +36,12 @@ export interface LabPod {
 
 export interface LabNode {
   readonly name: string;
-  readonly host: LabHost;
+  /** Where ztunnel runs. */
+  host: LabHost;
   readonly socket: string;
   agent: ZdsServer;
   ztunnel: LabProcess;
-  readonly caForward: Server & AsyncDisposable;
+  caForward: Server & AsyncDisposable;
 }
 
 export interface MeshLabOptions {
@@ -72,6 +73,7 @@ export class MeshLab implements AsyncDisposable {
   /** Workloads of the local file beside the pods. */
   moreWorkloads: readonly object[] = [];
   #environment: Readonly<Record<string, string>>;
+  #version = 0;
 
   private constructor(lab: Lab, ca: TestCaServer, options: MeshLabOptions) {
     this.lab = lab;
@@ -118,20 +120,25 @@ export class MeshLab implements AsyncDisposable {
   writeConfig(): void {
     const workloads = [...[...this.pods.values()].map((pod) => this.#workload(pod)), ...this.moreWorkloads];
     const path = join(this.folder, "mesh.json");
-    writeFileSync(`${path}.new`, JSON.stringify({ workloads, services: this.services, policies: this.policies }));
+    const policies = [...this.policies, this.#marker()];
+    writeFileSync(`${path}.new`, JSON.stringify({ workloads, services: this.services, policies }));
     renameSync(`${path}.new`, path);
   }
 
-  /** Writes the file and waits until every node's data threads have applied it. */
+  /** Writes the file and waits until every running node's data threads have applied it. */
   async reload(): Promise<void> {
-    const before = new Map(
-      await Promise.all([...this.nodes.keys()].map(async (name) => [name, await this.#sent(name)] as const)),
-    );
+    this.#version++;
     this.writeConfig();
-    for (const [name, sent] of before) {
-      await until(async () => (await this.#sent(name)) > sent && (await this.#applied(name)), {
-        what: `node ${name} to apply the new configuration`,
-      });
+    const marker = this.#marker().name;
+    const running = [...this.nodes.values()].filter(({ ztunnel }) => ztunnel.running);
+    for (const { name } of running) {
+      await until(
+        async () => {
+          const { policies, dataThreads } = await this.#dump(name);
+          return policies.some((policy) => policy.name === marker) && dataThreads.sent === dataThreads.applied;
+        },
+        { what: `node ${name} to apply the new configuration` },
+      );
     }
   }
 
@@ -140,6 +147,21 @@ export class MeshLab implements AsyncDisposable {
     const node = this.node(name);
     node.ztunnel = await this.#startZtunnel(node.host, name, node.socket, environment);
     await this.ready(name);
+  }
+
+  /**
+   * A rolling restart: a new ztunnel, in a namespace of its own as a new pod has it, takes the node's pods while the old one
+   * still serves them. Returns the old one, to be told to end; from now on the node's ztunnel is the new one.
+   */
+  async replace(name: string): Promise<LabProcess> {
+    const node = this.node(name);
+    const old = node.ztunnel;
+    const host = await this.lab.host(`node-${name}-next`);
+    await node.caForward[Symbol.asyncDispose]();
+    Object.assign(node, { host, caForward: await this.#forwardToCa(host) });
+    await this.restart(name);
+    await until(() => node.agent.connected === 2, { what: "both ztunnels to serve the node's pods" });
+    return old;
   }
 
   async ready(name: string): Promise<void> {
@@ -152,7 +174,17 @@ export class MeshLab implements AsyncDisposable {
 
   /** An HTTP request to a node's own port, from the node itself. */
   async get(nodeName: string, port: number, path: string, headers: Readonly<Record<string, string>> = {}) {
-    return httpGet(this.node(nodeName).host.namespace.path, { ip: "127.0.0.1", port }, path, headers);
+    return this.request(nodeName, port, "GET", path, headers);
+  }
+
+  async request(
+    nodeName: string,
+    port: number,
+    method: string,
+    path: string,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<HttpAnswer> {
+    return httpRequest(this.node(nodeName).host.namespace.path, { ip: "127.0.0.1", port }, method, path, headers);
   }
 
   /** Value of a metric's sample whose labels include these; the sum over matching samples, 0 when there is none. */
@@ -203,17 +235,21 @@ export class MeshLab implements AsyncDisposable {
     const host = await this.lab.host(`node-${name}`);
     const socket = join(this.folder, `${name}.sock`);
     const agent = new ZdsServer({ path: socket, log: silentLog, snapshot: () => this.#snapshot(name) });
-    // The CA listens in the test's own namespace; the node reaches it through its loopback.
-    const caForward = await listenIn(host.namespace.path, { ip: "127.0.0.1", port: CA_PORT }, (client) => {
-      const upstream = connect(this.ca.port, "127.0.0.1");
-      client.on("error", () => upstream.destroy());
-      upstream.on("error", () => client.destroy());
-      client.pipe(upstream).pipe(client);
-    });
+    const caForward = await this.#forwardToCa(host);
     const ztunnel = await this.#startZtunnel(host, name, socket, this.#environment);
     this.nodes.set(name, { name, host, socket, agent, ztunnel, caForward });
     await this.ready(name);
     await until(() => agent.connected === 1, { what: `ztunnel of node ${name} to take its snapshot` });
+  }
+
+  /** The CA listens in the test's own namespace; a node reaches it through its loopback. */
+  #forwardToCa(host: LabHost): Promise<Server & AsyncDisposable> {
+    return listenIn(host.namespace.path, { ip: "127.0.0.1", port: CA_PORT }, (client) => {
+      const upstream = connect(this.ca.port, "127.0.0.1");
+      client.on("error", () => {}).on("close", () => upstream.destroy());
+      upstream.on("error", () => {}).on("close", () => client.destroy());
+      client.pipe(upstream).pipe(client);
+    });
   }
 
   #startZtunnel(
@@ -278,17 +314,17 @@ export class MeshLab implements AsyncDisposable {
     };
   }
 
-  async #dump(name: string): Promise<{ dataThreads?: { sent: number; applied: number } }> {
+  /** A policy without effect, by which a version of the file is known. */
+  #marker() {
+    const name = `version-${this.#version}`;
+    return { name, namespace: "mesh-lab", scope: "WorkloadSelector", action: "Deny", dryRun: false, rules: [] };
+  }
+
+  async #dump(name: string): Promise<{
+    policies: readonly { name: string }[];
+    dataThreads: { sent: number; applied: number };
+  }> {
     return JSON.parse((await this.get(name, 15_000, "/config_dump")).body);
-  }
-
-  async #sent(name: string): Promise<number> {
-    return (await this.#dump(name)).dataThreads?.sent ?? 0;
-  }
-
-  async #applied(name: string): Promise<boolean> {
-    const { dataThreads } = await this.#dump(name);
-    return dataThreads?.sent === dataThreads?.applied;
   }
 }
 
@@ -299,9 +335,10 @@ export interface HttpAnswer {
 }
 
 /** A plain HTTP/1.0 request from inside a namespace, so that the answer ends with the connection. */
-export async function httpGet(
+export async function httpRequest(
   namespacePath: string,
   to: { readonly ip: string; readonly port: number },
+  method: string,
   path: string,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<HttpAnswer> {
@@ -309,7 +346,7 @@ export async function httpGet(
   const lines = Object.entries({ host: "localhost", connection: "close", ...headers }).map(
     ([k, v]) => `${k}: ${v}\r\n`,
   );
-  socket.write(`GET ${path} HTTP/1.1\r\n${lines.join("")}\r\n`);
+  socket.write(`${method} ${path} HTTP/1.1\r\n${lines.join("")}\r\n`);
   const chunks: Buffer[] = [];
   for await (const chunk of socket) chunks.push(chunk as Buffer);
   const text = Buffer.concat(chunks).toString("utf8");

@@ -185,6 +185,7 @@ test("fifty rapid flips under load: while a denial is settled not one byte passe
   const state = (flip: number) =>
     policy(`flip-${flip}`, "Deny", flip % 2 === 1 ? [from(client)] : [{ principals: [] }]);
   const load = new AbortController();
+  using _ = { [Symbol.dispose]: () => load.abort() };
   let answered = 0;
   const caller = async () => {
     while (!load.signal.aborted) if ((await askFrom(client)) === "ok") answered++;
