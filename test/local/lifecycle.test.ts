@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { chmodSync } from "node:fs";
 import { createServer } from "node:net";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -81,6 +82,14 @@ for (const [what, files, expected] of wrong) {
     assert.match(output, expected);
   });
 }
+
+test("a directory that pods cannot read is told", async () => {
+  using workspace = Workspace.of({ "a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n" });
+  chmodSync(workspace.path, 0o700);
+  const { code, output } = await LocalMesh.fails(workspace.path, { name: "closed" });
+  assert.equal(code, 1);
+  assert.match(output, /pods run as users of their own and cannot read \S+: chmod o\+rx/);
+});
 
 test("without root it says so in one line", () => {
   const { status, stderr } = spawnSync("setpriv", ["--reuid", "65534", process.execPath, LOCAL_MAIN, "/tmp"], {

@@ -1,5 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -152,6 +162,11 @@ export class LocalMesh implements AsyncDisposable {
 export class Workspace implements Disposable {
   readonly path = mkdtempSync(join(tmpdir(), "tulle-local-"));
 
+  constructor() {
+    // Pods are nobody's users.
+    chmodSync(this.path, 0o755);
+  }
+
   static copyOf(directory: string): Workspace {
     const workspace = new Workspace();
     cpSync(directory, workspace.path, { recursive: true });
@@ -187,7 +202,9 @@ export class Workspace implements Disposable {
 /** What a mesh of this name and owner has left on the machine. */
 export function traces(name: string, ownerPid: number): string[] {
   const namespaces = readdirSync("/run/netns").filter((one) => one.startsWith(`tulle-lab-${ownerPid}-`));
-  const links = readdirSync("/sys/class/net").filter((one) => one === `tulle-${name}` || one.startsWith(`t${name}-`));
+  const links = readdirSync("/sys/class/net").filter(
+    (one) => one === `tulle-${name}` || one.startsWith(`n${name}-`) || one.startsWith(`p${name}-`),
+  );
   const folder = existsSync(`/run/tulle/${name}`) ? [`/run/tulle/${name}`] : [];
   return [...namespaces, ...links, ...folder, ...processesOf(`/run/tulle/${name}/`)];
 }

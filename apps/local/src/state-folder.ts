@@ -9,7 +9,8 @@ export interface MeshNames {
   /** Folder of everything this mesh writes, 0700. */
   readonly folder: string;
   readonly bridge: string;
-  veth(serial: number | string): string;
+  /** Name of a link on the bridge; `node` and `pod` number from 0. */
+  veth(kind: "node" | "pod", serial: number): string;
 }
 
 /** Volatile: nothing of it has to survive a reboot, which removes namespaces and links too. */
@@ -23,7 +24,8 @@ export function meshNames(name: string): MeshNames {
   return {
     folder: join(RUN_FOLDER, name),
     bridge: `tulle-${name}`,
-    veth: (serial) => `t${name}-${serial}`,
+    // Five digits to base 36 fit, which no mesh lives long enough to use up.
+    veth: (kind, serial) => `${kind === "node" ? "n" : "p"}${name}-${serial.toString(36)}`,
   };
 }
 

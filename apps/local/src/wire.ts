@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { messageOf, sleep } from "@tulle/base";
@@ -34,6 +34,7 @@ export class UserError extends Error {}
 type Undo = () => void | Promise<void>;
 
 const TOOLS = ["ip", "nft", "nsenter", "unshare", "setpriv", "mount", "chroot"];
+const READABLE_BY_OTHERS = 0o005;
 /** User ids of pods: above what Linux hands to people, system services and rootless containers. */
 const FIRST_POD_UID = 1_900_000_000;
 const READY_POLL_MS = 50;
@@ -96,14 +97,14 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     trustDomain: TRUST_DOMAIN,
     folder: folders.mesh,
     logsFolder: folders.logs,
-    veth: (name) => names.veth(name),
+    veth: (node) => names.veth("node", node),
     log,
   });
   undo.push(() => mesh.close());
   await mesh
     .ready(config.readyTimeoutMs, (text) => nodes.update(text), signal)
     .catch((error: Error) => {
-      throw new UserError(`${error.message}${logTail(folders.logs)}`);
+      throw new UserError(`${error.message}${logTail(folders.logs, "ztunnel")}`);
     });
   if (signal.aborted) return;
   nodes.done(`${plan.nodes.length} ready, xDS and CA on ${mesh.address}`);
@@ -129,7 +130,11 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     runId: `${config.name} ${process.pid} ${Date.now()}`,
     log,
     start: ({ serial, ...pod }) => {
-      const runner = new PodRunner(environment, { ...pod, veth: names.veth(serial), uid: FIRST_POD_UID + serial });
+      const runner = new PodRunner(environment, {
+        ...pod,
+        veth: names.veth("pod", serial),
+        uid: FIRST_POD_UID + serial,
+      });
       runners.set(pod.pod.metadata.uid, runner);
       void runner.ended.then(() => runners.delete(pod.pod.metadata.uid));
       return runner;
@@ -142,7 +147,7 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     ingress.update(objects);
   });
   cluster.apply(set);
-  await podsReady(store, config, progress, signal);
+  await podsReady({ store, timeoutMs: config.readyTimeoutMs, logsFolder: folders.logs, progress, signal });
   await servicesAnswer(ingress.published, progress, signal);
   if (signal.aborted) return;
   watchDirectory(directory, cluster, progress, signal);
@@ -181,6 +186,11 @@ function readDirectory(directory: ResourceDirectory, progress: Progress) {
     state = directory.read();
   } catch (error) {
     throw new UserError(`cannot read the directory: ${(error as Error).message}`);
+  }
+  if ((statSync(directory.path).mode & READABLE_BY_OTHERS) !== READABLE_BY_OTHERS) {
+    throw new UserError(
+      `pods run as users of their own and cannot read ${directory.path}: chmod o+rx ${directory.path}`,
+    );
   }
   if (state.problems.length > 0) throw new UserError(problemList(state.problems));
   if (state.set.resources.length === 0)
@@ -225,10 +235,10 @@ async function takeOwnership(names: MeshNames, undo: Undo[]): Promise<void> {
   undo.push(() => removeAll(names));
 }
 
-/** The last words of the ztunnels, for whom they would otherwise be gone with the folder. */
-function logTail(folder: string): string {
+/** The last words of whoever's log begins so: they go with the folder. */
+function logTail(folder: string, prefix: string): string {
   return readdirSync(folder)
-    .filter((name) => name.startsWith("ztunnel"))
+    .filter((name) => name.startsWith(prefix))
     .map((name) => {
       const lines = readFileSync(join(folder, name), "utf8").trimEnd().split("\n").slice(-TAIL_LINES);
       return `\n  ${name}:\n${lines.map((line) => `    ${line}`).join("\n")}`;
@@ -251,14 +261,17 @@ function makeFolders(names: MeshNames) {
   };
 }
 
-async function podsReady(
-  store: ObjectStore,
-  config: LocalConfig,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<void> {
+interface PodsReadyOptions {
+  readonly store: ObjectStore;
+  readonly timeoutMs: number;
+  readonly logsFolder: string;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+async function podsReady({ store, timeoutMs, logsFolder, progress, signal }: PodsReadyOptions): Promise<void> {
   const step = progress.step("starting pods");
-  const deadline = performance.now() + config.readyTimeoutMs;
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     const { pods } = store.current;
     const waiting = pods.filter((pod) => !isReady(pod));
@@ -269,7 +282,9 @@ async function podsReady(
     }
     step.update(`${pods.length - waiting.length} of ${pods.length} ready`);
     if (performance.now() > deadline) {
-      throw new UserError(["these pods did not become ready:", ...waiting.map(notReady)].join("\n"));
+      throw new UserError(
+        ["these pods did not become ready:", ...waiting.map((pod) => notReady(pod, logsFolder))].join("\n"),
+      );
     }
     await sleep(READY_POLL_MS, signal);
   }
@@ -300,7 +315,8 @@ async function servicesAnswer(published: readonly Published[], progress: Progres
   }
 }
 
-function notReady(pod: Pod): string {
+function notReady(pod: Pod, logsFolder: string): string {
   const reason = pod.status.conditions.find(({ type }) => type === "Ready")?.message ?? "it has not started";
-  return `  ${pod.metadata.namespace}/${pod.metadata.name}: ${reason}`;
+  const { namespace, name } = pod.metadata;
+  return `  ${namespace}/${name}: ${reason}${logTail(logsFolder, `${namespace}.${name}.`)}`;
 }

@@ -1,8 +1,8 @@
 import { buildCommand, run } from "@stricli/core";
-import type { CliContext, NoFlags } from "../context.ts";
+import type { CliContext } from "../context.ts";
 
-export const helpCommand = buildCommand<NoFlags, [string?], CliContext>({
-  async func(_flags, command) {
+export const helpCommand = buildCommand({
+  async func(this: CliContext, _flags: object, command?: string) {
     const { app } = await import("../app.ts");
     await run(app, command === undefined ? ["--help"] : [command, "--help"], this);
   },

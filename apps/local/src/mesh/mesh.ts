@@ -22,7 +22,8 @@ export interface MeshOptions {
   /** Own folder, 0700, and the folder of logs. */
   readonly folder: string;
   readonly logsFolder: string;
-  readonly veth: (name: string) => string;
+  /** Name of the link on the bridge of a node, by its number. */
+  readonly veth: (node: number) => string;
   readonly log: Log;
 }
 
@@ -70,7 +71,7 @@ export class Mesh {
     const agents = new Map<string, NodeAgent>();
     const nodes: MeshNode[] = [];
     try {
-      for (const node of plan.nodes) {
+      for (const [index, node] of plan.nodes.entries()) {
         const nodeFolder = join(folder, node.name);
         mkdirSync(nodeFolder, { mode: 0o700 });
         const agentSocket = join(nodeFolder, "ztunnel.sock");
@@ -80,7 +81,7 @@ export class Mesh {
           await MeshNode.start({
             node,
             lan,
-            veth: veth(node.name),
+            veth: veth(index),
             controlPlane: controlPlane.address,
             rootsFile,
             token: credentials.issue(node.name),
