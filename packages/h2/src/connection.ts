@@ -15,6 +15,7 @@ import { Liveness, type Timers } from "./liveness.ts";
 import type { ThreadMemory } from "./memory.ts";
 import { type Http2Transport, Output } from "./output.ts";
 import { ConnectionWindow, ReceiveWindow, WindowPlan } from "./receive-window.ts";
+import { SendLine } from "./send-line.ts";
 import { encodeSettings, INITIAL_SETTINGS, type Settings } from "./settings.ts";
 import { Http2Stream, refusingHandler, type StreamHandler } from "./stream.ts";
 
@@ -42,9 +43,6 @@ export interface Http2Options {
   readonly handler: ConnectionHandler;
   readonly limits?: Partial<Http2Limits>;
 }
-
-/** So much of one stream goes out before another one that waits gets its turn. */
-const QUANTUM = 262_144;
 
 /**
  * One HTTP/2 connection (RFC 9113) without a socket: bytes come in by `feed`, frames go out through the transport, once a
@@ -82,11 +80,8 @@ export class Http2Connection implements Task {
   readonly #transport: Http2Transport;
   readonly #inbound: Inbound;
   readonly #liveness: Liveness;
-  readonly #line: Http2Stream[] = [];
+  readonly #line = new SendLine();
   #nextId: number;
-  /** The stream whose turn it is to send, and how much of its turn is left. */
-  #turnOf: Http2Stream | undefined;
-  #turnLeft = 0;
   #pumpWanted = false;
   #finalGoAway = false;
 
@@ -128,7 +123,10 @@ export class Http2Connection implements Task {
     return Math.min(this.limits.maxConcurrentStreams, this.settings.maxConcurrentStreams);
   }
 
-  /** Opens a stream with a request's header section, pseudo headers first. Undefined when `canOpen` is false. */
+  /**
+   * Opens a stream with a request's header section, pseudo headers first. Undefined when `canOpen` is false. Throws
+   * TypeError, and nothing is sent, for a character that no header can hold.
+   */
   open(section: readonly HeaderField[], end: boolean, handler: StreamHandler): Http2Stream | undefined {
     if (!this.canOpen) return undefined;
     const stream = this.createStream(this.#nextId, handler);
@@ -136,7 +134,12 @@ export class Http2Connection implements Task {
     stream.headSent = true;
     const [, method] = section[0]!;
     stream.bodyless = method === "HEAD" || method === "CONNECT";
-    this.sendHeaders(stream, section, end);
+    try {
+      this.sendHeaders(stream, section, end);
+    } catch (error) {
+      this.streams.delete(stream.id);
+      throw error;
+    }
     return stream;
   }
 
@@ -218,10 +221,7 @@ export class Http2Connection implements Task {
     if (!this.streams.delete(stream.id)) return;
     this.closedStreams.add(stream.id, how);
     stream.finish(how);
-    if (stream.waiting) {
-      this.#line.splice(this.#line.indexOf(stream), 1);
-      stream.waiting = false;
-    }
+    this.#line.leave(stream);
     this.handler.onStreamClosed(stream);
     this.endIfIdle();
   }
@@ -242,15 +242,11 @@ export class Http2Connection implements Task {
       stream.starved = true;
       return 0;
     }
-    const mustLineUp = this.#line.length > 0 && (this.#turnOf !== stream || this.#turnLeft <= 0);
     const allowed = Math.min(wanted, stream.sendWindow, this.sendWindow, this.settings.maxFrameSize);
-    const room = mustLineUp || allowed <= 0 ? 0 : output.reserve(allowed);
+    const room = allowed > 0 && this.#line.admits(stream) ? output.reserve(allowed) : 0;
     if (room > 0) return room;
-    if (!stream.waiting) {
-      stream.waiting = true;
-      this.#line.push(stream);
-    }
-    if (!output.blocked && this.sendWindow > 0) this.wantPump();
+    this.#line.join(stream);
+    if (this.#maySend()) this.wantPump();
     return 0;
   }
 
@@ -258,7 +254,7 @@ export class Http2Connection implements Task {
     this.output.commit(length, end ? Flag.END_STREAM : 0, stream.id);
     stream.sendWindow -= length;
     this.sendWindow -= length;
-    this.#turnLeft -= length;
+    this.#line.spend(length);
     this.guard.sent(length);
     this.#timers.defer(this);
     if (end) this.localEnd(stream);
@@ -335,6 +331,8 @@ export class Http2Connection implements Task {
     this.#finish(undefined);
   }
 
+  readonly #maySend = (): boolean => !this.output.blocked && this.sendWindow > 0 && !this.closed;
+
   #sayHello(): void {
     const client = this.role === "client";
     if (client) this.output.raw(CLIENT_PREFACE);
@@ -372,25 +370,16 @@ export class Http2Connection implements Task {
 
   #pump(): void {
     this.#pumpWanted = false;
-    for (let n = this.#line.length; n > 0 && !this.output.blocked && this.sendWindow > 0 && !this.closed; n--) {
-      const stream = this.#line.shift();
-      if (stream === undefined) return;
-      stream.waiting = false;
-      this.#turnOf = stream;
-      this.#turnLeft = QUANTUM;
-      stream.handler.onSendable(stream);
-      this.#turnOf = undefined;
-    }
-    if (this.#line.length > 0 && !this.output.blocked && this.sendWindow > 0) this.wantPump();
+    this.#line.serve(this.#maySend);
+    if (this.#line.length > 0 && this.#maySend()) this.wantPump();
   }
 
   #finish(error: Http2Error | undefined): void {
     this.closed = true;
     this.goingAway = true;
     this.#liveness.stop();
-    this.#line.length = 0;
+    this.#line.clear();
     const reason = error ?? new Http2Error(ErrorCode.NO_ERROR, "the connection has ended");
-    for (const stream of this.streams.values()) stream.waiting = false;
     for (const stream of this.streams.values()) stream.abort(reason, "reset-by-us");
     this.output.clear();
     this.#transport.end();

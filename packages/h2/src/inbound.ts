@@ -5,6 +5,7 @@ import { Abuse, type AbuseKind } from "./flood-guard.ts";
 import { CLIENT_PREFACE, Flag, FrameType, MAX_WINDOW, readUint31, readUint32, writeUint32 } from "./frame.ts";
 import { FrameReader, type FrameSink, type PayloadUse } from "./frame-reader.ts";
 import { InboundHeaders } from "./inbound-headers.ts";
+import { checkShape } from "./frame-shape.ts";
 import { applySettings } from "./settings.ts";
 import type { Http2Stream } from "./stream.ts";
 
@@ -304,42 +305,6 @@ function wake(stream: Http2Stream): void {
   stream.handler.onSendable(stream);
 }
 
-/** Which stream a frame may belong to and how long it must be, as far as this makes it a connection error. */
-function checkShape(type: number, flags: number, streamId: number, length: number): void {
-  switch (type) {
-    case FrameType.DATA:
-    case FrameType.PRIORITY:
-      if (streamId === 0) throw protocolError("a stream's frame on stream 0");
-      break;
-    case FrameType.RST_STREAM:
-      if (streamId === 0) throw protocolError("RST_STREAM on stream 0");
-      if (length !== 4) throw sizeError("RST_STREAM", length);
-      break;
-    case FrameType.SETTINGS:
-      if (streamId !== 0) throw protocolError("SETTINGS on a stream");
-      if (flags & Flag.ACK ? length !== 0 : length % 6 !== 0) throw sizeError("SETTINGS", length);
-      break;
-    case FrameType.PING:
-      if (streamId !== 0) throw protocolError("PING on a stream");
-      if (length !== 8) throw sizeError("PING", length);
-      break;
-    case FrameType.GOAWAY:
-      if (streamId !== 0) throw protocolError("GOAWAY on a stream");
-      if (length < 8) throw sizeError("GOAWAY", length);
-      break;
-    case FrameType.WINDOW_UPDATE:
-      if (length !== 4) throw sizeError("WINDOW_UPDATE", length);
-      break;
-    default:
-      // Push is disabled (client), and a client must not push (server).
-      throw protocolError("PUSH_PROMISE");
-  }
-}
-
 function protocolError(what: string): Http2Error {
   return new Http2Error(ErrorCode.PROTOCOL_ERROR, what);
-}
-
-function sizeError(name: string, length: number): Http2Error {
-  return new Http2Error(ErrorCode.FRAME_SIZE_ERROR, `${name} of ${length} bytes`);
 }

@@ -71,13 +71,14 @@ export class Http2Stream {
     this.handler = handler;
   }
 
-  /** Sends the response's header section; `end` ends the stream with it. An interim status (1xx) may come before. */
+  /**
+   * Sends the response's header section; `end` ends the stream with it. An interim status (1xx) may come before. Throws
+   * TypeError, and nothing is sent, for a character that no header can hold.
+   */
   respond(status: number, fields: readonly HeaderField[], end = false): void {
     if (this.closed || this.localEnded || this.headSent) return;
-    if (status >= 200) {
-      this.headSent = true;
-      this.connection.guard.answered();
-    }
+    this.headSent = status >= 200;
+    if (this.headSent) this.connection.guard.answered();
     this.connection.sendHeaders(this, [[":status", String(status)], ...fields], end);
   }
 

@@ -15,7 +15,7 @@ import {
   ThreadMemory,
 } from "@tulle/h2";
 import { NativeBuffer } from "@tulle/linux";
-import { EpollReactor } from "@tulle/reactor";
+import { EpollReactor, type Listener, type ListenerHandler, type Reactor } from "@tulle/reactor";
 
 const GREETING = NativeBuffer.from(Buffer.from("tulle speaks HTTP/2\n"));
 /** How long a turn waits: signals are handled between two. */
@@ -70,7 +70,7 @@ class Echo implements StreamHandler {
 }
 
 function main(): void {
-  const { values } = parseArgs({ options: { port: { type: "string" }, host: { type: "string", default: "0.0.0.0" } } });
+  const { values } = parseArgs({ options: { port: { type: "string" }, host: { type: "string" } } });
   const reactor = new EpollReactor({ onFault: (error) => console.error(error) });
   const memory = new ThreadMemory();
   const handler: ConnectionHandler = {
@@ -85,15 +85,23 @@ function main(): void {
     onGoAway() {},
     onClosed() {},
   };
-  const listener = reactor.listen(
-    { address: { ip: values.host, port: Number(values.port ?? 0) } },
-    {
-      onAccept: (connection) => void servePlain({ role: "server", connection, timers: reactor, memory, handler }),
-      onAcceptError: (error) => console.error(`accept failed with errno ${-error}`),
-    },
-  );
+  const accept: ListenerHandler = {
+    onAccept: (connection) => void servePlain({ role: "server", connection, timers: reactor, memory, handler }),
+    onAcceptError: (error) => console.error(`accept failed with errno ${-error}`),
+  };
+  const listener = listen(reactor, values.host, Number(values.port ?? 0), accept);
   console.log(`listening on ${listener.address.ip}:${listener.address.port}`);
   for (;;) reactor.turn(TURN_MS);
+}
+
+/** On all addresses of both families unless a host is given; a machine may lack IPv6. */
+function listen(reactor: Reactor, host: string | undefined, port: number, handler: ListenerHandler): Listener {
+  if (host !== undefined) return reactor.listen({ address: { ip: host, port } }, handler);
+  try {
+    return reactor.listen({ address: { ip: "::", port } }, handler);
+  } catch {
+    return reactor.listen({ address: { ip: "0.0.0.0", port } }, handler);
+  }
 }
 
 main();

@@ -15,7 +15,12 @@ export interface Relay {
   abort(error: MeshError): void;
 }
 
-/** `error` is undefined after a normal end, i.e. both directions were closed (a reset by either peer counts as an end too). */
+/**
+ * `error` is undefined after a normal end, i.e. both directions were closed (a reset by either peer counts as an end too).
+ * Otherwise it is what the owner has cut it with, or has one of the codes IO_ERROR (the HBONE connection was lost, or the
+ * peer has reset the stream with an error), HTTP2_ERROR (the peer broke a rule), LIMIT_REACHED (no budget for the bytes of
+ * a slow reader).
+ */
 export type RelayEnd = (relay: Relay, error: MeshError | undefined) => void;
 
 /** A CONNECT request that a peer has sent on an HBONE connection. Nothing is read from the tunnel until `accept`. */

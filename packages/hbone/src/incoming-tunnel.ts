@@ -1,4 +1,4 @@
-import type { SocketAddress } from "@tulle/base";
+import { type MeshError, messageOf, type SocketAddress } from "@tulle/base";
 import {
   type ByteBudget,
   ByteQueue,
@@ -12,6 +12,7 @@ import type { NativeBuffer } from "@tulle/linux";
 import type { Connection, Reactor } from "@tulle/reactor";
 import type { TlsPeer } from "@tulle/tls";
 import type { HeaderField, IncomingTunnel, Relay, RelayEnd } from "./contract.ts";
+import { http2Broken } from "./errors.ts";
 import { type TunnelCarrier, TunnelRelay } from "./relay.ts";
 
 export interface IncomingTunnelOptions {
@@ -68,11 +69,17 @@ export class ServerTunnel implements IncomingTunnel, StreamHandler {
     const { stream, carrier } = this.#options;
     const relay = new TunnelRelay(stream, application, carrier, this.#queue, onEnd);
     if (this.#settled || stream.closed) {
-      this.#endLater(relay);
+      this.#endLater(relay, undefined);
       return relay;
     }
     this.#settled = true;
-    stream.respond(200, headers);
+    try {
+      stream.respond(200, headers);
+    } catch (error) {
+      stream.reset(ErrorCode.INTERNAL_ERROR);
+      this.#endLater(relay, http2Broken(messageOf(error), "internal"));
+      return relay;
+    }
     relay.start(this.#remoteEnded);
     return relay;
   }
@@ -102,9 +109,9 @@ export class ServerTunnel implements IncomingTunnel, StreamHandler {
     this.onCancelled?.();
   }
 
-  /** The peer was gone before `accept`: the relay ends as if it had reset the tunnel. */
-  #endLater(relay: TunnelRelay): void {
-    this.#options.reactor.defer({ deferred: false, run: () => relay.peerGone() });
+  /** The relay cannot begin: it ends, but not before its owner has got it. */
+  #endLater(relay: TunnelRelay, error: MeshError | undefined): void {
+    this.#options.reactor.defer({ deferred: false, run: () => relay.peerGone(error) });
   }
 }
 

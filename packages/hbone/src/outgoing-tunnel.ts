@@ -1,4 +1,4 @@
-import { MeshError } from "@tulle/base";
+import { MeshError, messageOf } from "@tulle/base";
 import {
   type ByteBudget,
   ByteQueue,
@@ -14,7 +14,7 @@ import type { NativeBuffer } from "@tulle/linux";
 import type { Connection, Reactor, Task } from "@tulle/reactor";
 import type { TlsPeer } from "@tulle/tls";
 import type { ConnectRequest, OutgoingTunnel, PoolKey, Relay, RelayEnd, TunnelHandler } from "./contract.ts";
-import { httpStatus, streamEnded } from "./errors.ts";
+import { http2Failed, httpStatus, streamEnded } from "./errors.ts";
 import { valuesOf } from "./incoming-tunnel.ts";
 import type { PooledConnection } from "./pooled-connection.ts";
 import { TunnelRelay } from "./relay.ts";
@@ -69,7 +69,13 @@ export class ClientTunnel implements OutgoingTunnel, StreamHandler, Task {
   request(connection: PooledConnection): boolean {
     const { authority, headers } = this.#options.request;
     const section: Http2Field[] = [[":method", "CONNECT"], [":authority", authority], ...headers];
-    const stream = connection.open(section, this);
+    let stream: Http2Stream | undefined;
+    try {
+      stream = connection.open(section, this);
+    } catch (error) {
+      this.fail(http2Failed(messageOf(error)));
+      return true;
+    }
     if (stream === undefined) return false;
     this.#stream = stream;
     this.#carrier = connection;

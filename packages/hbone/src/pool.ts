@@ -134,7 +134,9 @@ class Pool implements TunnelPool, PooledConnectionEvents {
       connection.retire();
       return;
     }
-    this.#serve(group);
+    // Those for whom it was made have found room elsewhere meanwhile; the server would not keep it for long.
+    if (group.waiting.size === 0 && group.connections.size > 1) connection.retire();
+    else this.#serve(group);
   }
 
   onTunnelClosed(connection: PooledConnection): void {

@@ -78,11 +78,11 @@ export class TunnelRelay implements Relay, StreamHandler, ConnectionHandler {
     this.#finish(error);
   }
 
-  /** The stream was over before the relay could begin. */
-  peerGone(): void {
+  /** The stream was over before the relay could begin: a normal end unless there is a reason. */
+  peerGone(error?: MeshError): void {
     if (this.#over) return;
     this.#application.reset();
-    this.#finish(this.#carrier.reason);
+    this.#finish(error ?? this.#carrier.reason);
   }
 
   // === the application's connection

@@ -96,6 +96,17 @@ describe("reuse", () => {
     assert.deepEqual(mesh.pool.size, { connections: 4, tunnels: 35 });
   });
 
+  test("a connection that nobody needs any more when it is ready is not kept", () => {
+    const mesh = new Mesh({ pool: { maxStreamsPerConnection: 2 } });
+    const [first] = openAll(mesh, 2);
+    const late = open(mesh);
+    assert.equal(mesh.pool.size.connections, 2);
+    first!.tunnel.cancel();
+    mesh.until("the tunnel", () => late.result.established);
+    mesh.pass(3000);
+    assert.deepEqual(mesh.pool.size, { connections: 1, tunnels: 2 });
+  });
+
   test("read_buffering: what the server sends at once is there when the relay begins", () => {
     const mesh = new Mesh();
     const tunnel = mesh.pool.open(KEY, REQUEST, { onEstablished() {}, onFailed() {} });
@@ -338,6 +349,33 @@ describe("failures", () => {
       all.map(({ result }) => result.error?.code ?? "established"),
       [...Array.from({ length: 5 }, () => "established"), ...Array.from({ length: 3 }, () => "CONNECT_FAILED")],
     );
+  });
+
+  test("a header that cannot be sent fails its own tunnel and no other", () => {
+    const mesh = new Mesh();
+    const [good] = openAll(mesh, 1);
+    let error: MeshError | undefined;
+    mesh.pool.open(
+      KEY,
+      { ...REQUEST, headers: [["baggage", "a\r\nb"]] },
+      { onEstablished() {}, onFailed: (_tunnel, reason) => void (error = reason) },
+    );
+    mesh.until("the failure", () => error !== undefined);
+    assert.equal(error?.code, "HTTP2_FAILED");
+    assert.equal(good!.result.error, undefined);
+    assert.deepEqual(mesh.pool.size, { connections: 1, tunnels: 1 });
+  });
+
+  test("an answer with a header that cannot be sent fails its own tunnel and no other", () => {
+    let count = 0;
+    const mesh = new Mesh({
+      onTunnel: (tunnel) => mesh.acceptTunnel(tunnel, count++ === 1 ? [["baggage", "\0"]] : []),
+    });
+    const [good] = openAll(mesh, 1);
+    const [bad] = openAll(mesh, 1);
+    assert.match(bad!.result.error?.message ?? "", /INTERNAL_ERROR/);
+    assert.equal(good!.result.error, undefined);
+    assert.equal(mesh.inboundEnds[0]?.error?.code, "HTTP2_ERROR");
   });
 
   test("nothing is called inside of open, nor after cancel", () => {
