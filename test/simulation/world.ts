@@ -1,5 +1,5 @@
 import type { SocketAddress } from "@tulle/base";
-import { encodeChange, type MeshChange, type Policy, type Service, type Workload } from "@tulle/mesh";
+import { encodeChange, type MeshChange, type Policy, type Service, serviceKey, type Workload } from "@tulle/mesh";
 import { type NetworkFaults, type SimulatedNamespace, SimulatedNetwork, type SimulatedReactor } from "@tulle/reactor";
 import { createDataTelemetry, createThreadTelemetry, LogFilter } from "@tulle/telemetry";
 import { createPodCounters, PodBudget } from "../../apps/ztunnel/src/data/limits.ts";
@@ -31,6 +31,8 @@ export interface WorldOptions {
   /** The certificate of a workload of this simulation. */
   readonly material: (uri: string) => IdentityMessage;
   readonly limits?: Partial<DataLimits>;
+  /** Nodes know their own pods only and ask for the rest (XDS_ON_DEMAND). */
+  readonly onDemand?: boolean;
 }
 
 export const NAMESPACE = "demo";
@@ -63,6 +65,8 @@ export class World {
   #request = 0;
   /** Proxies that did not start. */
   readonly failures: string[] = [];
+  /** Names that were asked for on demand. */
+  readonly asked: string[] = [];
 
   constructor(options: WorldOptions) {
     this.#options = options;
@@ -79,8 +83,10 @@ export class World {
   /** What the control plane says to every node. */
   apply(changes: readonly MeshChange[]): void {
     this.#changes.push(...changes);
-    const encoded = changes.map(encodeChange);
-    for (const node of this.nodes.values()) node.thread.handle({ kind: "changes", sequence: 0, changes: encoded });
+    for (const { name, thread } of this.nodes.values()) {
+      const told = this.#options.onDemand ? changes.filter((change) => isTold(change, name)) : changes;
+      thread.handle({ kind: "changes", sequence: 0, changes: told.map(encodeChange) });
+    }
   }
 
   /** An event loop for an application in this pod. */
@@ -148,10 +154,25 @@ export class World {
 
   #onReport(report: Report, thread: () => DataThread): void {
     if (report.kind === "done" && report.error !== undefined) this.failures.push(report.error);
+    if (report.kind === "need-address") this.#answer(report.name, thread);
     if (report.kind !== "need-identity") return;
     // The CA takes its time.
     this.network.schedule(this.network.random() * 20, () => {
       thread().handle({ kind: "identity", uri: report.uri, material: this.#options.material(report.uri) });
+    });
+  }
+
+  /** What a control plane does with a subscription: the resource, for a service its endpoints too, then "that was all". */
+  #answer(name: string, thread: () => DataThread): void {
+    this.asked.push(name);
+    this.network.schedule(this.network.random() * 50, () => {
+      const found = this.#changes.filter((change) => namesOf(change).includes(name));
+      const keys = found.flatMap((change) => (change.kind === "service" ? [serviceKey(change.service)] : []));
+      const members = this.#changes.filter((change) => {
+        return change.kind === "workload" && keys.some((key) => change.workload.services.has(key));
+      });
+      thread().handle({ kind: "changes", sequence: 0, changes: [...found, ...members].map(encodeChange) });
+      thread().handle({ kind: "address-answered", name });
     });
   }
 
@@ -174,10 +195,22 @@ export class World {
       responseBaggage: true,
       pqcOnly: false,
       dryRunAtInfo: false,
+      onDemand: this.#options.onDemand === true,
       limits: this.#limits,
       dns: undefined,
     };
   }
+}
+
+/** On demand a node is told unasked of its own pods, of every policy, and that the first answer is complete. */
+function isTold(change: MeshChange, node: string): boolean {
+  if (change.kind === "workload") return change.workload.node === node;
+  return change.kind !== "service";
+}
+
+function namesOf(change: MeshChange): string[] {
+  if (change.kind === "workload") return change.workload.addresses.map((ip) => `${change.workload.network}/${ip}`);
+  return change.kind === "service" ? change.service.vips.map(({ network, ip }) => `${network}/${ip}`) : [];
 }
 
 /** The service that all pods of these names belong to. */

@@ -49,7 +49,7 @@ export function dumpConfig(config: Config, proxyArgs: string): Readonly<Record<s
     altXdsHostname: xds?.altHostname ?? null,
     preferedServiceNamespace: dns?.preferredNamespace ?? null,
     secretTtl: duration(config.secretTtlMs),
-    xdsOnDemand: false,
+    xdsOnDemand: config.xdsOnDemand,
     fakeCa: false,
     fakeSelfInbound: false,
     selfTerminationDeadline: duration(config.terminationDeadlineMs),

@@ -272,7 +272,7 @@ describe("a configuration that is wrong", () => {
     [{ CRL_PATH: "/crl.pem" }, /^CRL_PATH is set, but this version/],
     [{ TLS12_ENABLED: "true" }, /^TLS12_ENABLED is set/],
     [{ UNSTABLE_ENABLE_SOCKS5: "true" }, /^UNSTABLE_ENABLE_SOCKS5 is set/],
-    [{ XDS_ON_DEMAND: "true" }, /^XDS_ON_DEMAND is set/],
+    [{ XDS_ON_DEMAND: "true" }, /^XDS_ON_DEMAND and DNS capture exclude each other/],
     [{ FAKE_CA: "true" }, /^FAKE_CA is set/],
     [{ TULLE_MAX_BUFFERED_BYTES_PER_POD: "9999999999" }, /^TULLE_MAX_BUFFERED_BYTES_PER_POD/],
   ];

@@ -40,6 +40,8 @@ export interface Config extends DataPathConfig {
   readonly clusterId: string;
   readonly clusterDomain: string;
   readonly xds: XdsConfig | undefined;
+  /** Addresses are asked for when a connection needs them. */
+  readonly xdsOnDemand: boolean;
   readonly ca: ControlPlaneConfig | undefined;
   /** Lifetime that is asked of the CA. */
   readonly secretTtlMs: number;
@@ -98,7 +100,6 @@ const LATER: readonly (readonly [name: string, harmless: (value: string) => bool
   ["CRL_FAIL_OPEN", (value) => value === "false"],
   ["TLS12_ENABLED", (value) => value === "false"],
   ["UNSTABLE_ENABLE_SOCKS5", (value) => value === "false"],
-  ["XDS_ON_DEMAND", (value) => value === "false"],
   ["FAKE_CA", (value) => value === "false"],
 ];
 
@@ -152,6 +153,10 @@ function assemble(env: EnvironmentReader, sources: ConfigSources, proxyConfig: P
   if (!proxy && dataPath.dns === undefined) {
     env.problem("ENABLE_PROXY is false and DNS capture is off: there is nothing to do");
   }
+  const xdsOnDemand = env.boolean("XDS_ON_DEMAND", false);
+  if (xdsOnDemand && dataPath.dns !== undefined) {
+    env.problem("XDS_ON_DEMAND and DNS capture exclude each other: set ISTIO_META_DNS_CAPTURE=false");
+  }
   const certificatesDirectory = env.text("TULLE_CERTIFICATES_DIR");
   const ca = readCa(env, sources, certificatesDirectory !== undefined);
   const xds = readXds(env, sources, { discoveryAddress: proxyConfig.discoveryAddress, metadata, jsonMetadata });
@@ -167,6 +172,7 @@ function assemble(env: EnvironmentReader, sources: ConfigSources, proxyConfig: P
     clusterId,
     clusterDomain: env.text("CLUSTER_DOMAIN") ?? "cluster.local",
     xds,
+    xdsOnDemand,
     ca,
     secretTtlMs: env.duration("SECRET_TTL", DEFAULT_SECRET_TTL_MS),
     token: readToken(env, sources),

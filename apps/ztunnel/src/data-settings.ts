@@ -25,6 +25,7 @@ export function dataSettings(config: Config): Omit<DataSettings, "threadIndex"> 
     responseBaggage: config.responseBaggage,
     pqcOnly: config.pqcOnly,
     dryRunAtInfo: config.dryRunAtInfo,
+    onDemand: config.xdsOnDemand,
     limits: config.limits,
     dns: dnsSettings(config),
   };

@@ -32,6 +32,8 @@ export interface DataThreadsOptions {
   readonly log: Log;
   /** A thread wants a certificate; answer with `provideIdentity` or `failIdentity`. */
   readonly onNeedIdentity: (uri: string) => void;
+  /** A thread wants an address of the mesh; answer with `answerAddress` after what was found has been applied. */
+  readonly onNeedAddress: (name: string) => void;
   /** A thread has ended on its own: the process cannot go on, since the kernel still gives its listeners connections. */
   readonly onFatal: (error: Error) => void;
 }
@@ -140,6 +142,10 @@ export class DataThreads {
     }
   }
 
+  answerAddress(name: string): void {
+    this.#broadcast({ kind: "address-answered", name });
+  }
+
   failIdentity(uri: string, reason: string): void {
     this.#broadcast({ kind: "identity-failed", uri, reason });
   }
@@ -186,7 +192,7 @@ export class DataThreads {
   }
 
   async #startThread(index: number): Promise<void> {
-    const { settings, podCounters, telemetry, log, onNeedIdentity, onFatal } = this.#options;
+    const { settings, podCounters, telemetry, log, onFatal } = this.#options;
     const { port1, port2 } = new MessageChannel();
     const input: ThreadInput = {
       settings: { ...settings, threadIndex: index },
@@ -207,7 +213,7 @@ export class DataThreads {
     worker.on("exit", (code) => {
       if (!this.#closing) onFatal(new Error(`data thread ${index} ended with code ${code}`));
     });
-    const thread = new DataThread(worker, port1, onNeedIdentity);
+    const thread = new DataThread(worker, port1, this.#options);
     this.#threads.push(thread);
     await thread.ready;
   }
@@ -226,16 +232,16 @@ class DataThread {
   readonly worker: Worker;
   readonly #port: MessagePort;
   readonly #pending = new Map<number, Pending>();
-  readonly #onNeedIdentity: (uri: string) => void;
+  readonly #needs: Pick<DataThreadsOptions, "onNeedIdentity" | "onNeedAddress">;
   #waker: Waker | undefined;
   #nextRequest = 1;
   #onReady: () => void = () => {};
   #onDrained: () => void = () => {};
 
-  constructor(worker: Worker, port: MessagePort, onNeedIdentity: (uri: string) => void) {
+  constructor(worker: Worker, port: MessagePort, needs: Pick<DataThreadsOptions, "onNeedIdentity" | "onNeedAddress">) {
     this.worker = worker;
     this.#port = port;
-    this.#onNeedIdentity = onNeedIdentity;
+    this.#needs = needs;
     this.ready = new Promise((resolve, reject) => {
       this.#onReady = resolve;
       worker.once("error", reject);
@@ -299,7 +305,10 @@ class DataThread {
         this.applied = report.sequence;
         return;
       case "need-identity":
-        this.#onNeedIdentity(report.uri);
+        this.#needs.onNeedIdentity(report.uri);
+        return;
+      case "need-address":
+        this.#needs.onNeedAddress(report.name);
         return;
       case "drained":
         this.#onDrained();

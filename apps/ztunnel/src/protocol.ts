@@ -40,6 +40,8 @@ export interface DataSettings {
   readonly responseBaggage: boolean;
   readonly pqcOnly: boolean;
   readonly dryRunAtInfo: boolean;
+  /** XDS_ON_DEMAND: addresses are asked for when a connection needs them. */
+  readonly onDemand: boolean;
   readonly limits: DataLimits;
   readonly dns: DnsSettings | undefined;
 }
@@ -106,6 +108,8 @@ export type Command =
   | { readonly kind: "identity"; readonly uri: string; readonly material: IdentityMessage }
   | { readonly kind: "identity-failed"; readonly uri: string; readonly reason: string }
   | { readonly kind: "identity-forgotten"; readonly uri: string }
+  /** What `need-address` has asked for was sent before this, if it exists. */
+  | { readonly kind: "address-answered"; readonly name: string }
   | { readonly kind: "connections"; readonly request: number }
   /** Graceful end of everything; what is left after the deadline is cut. Answered by `drained`. */
   | { readonly kind: "drain"; readonly deadlineMs: number }
@@ -133,5 +137,7 @@ export type Report =
   /** Answers start-proxy and stop-proxy; `error` when the start failed (everything of it was undone). */
   | { readonly kind: "done"; readonly request: number; readonly error: string | undefined }
   | { readonly kind: "need-identity"; readonly uri: string }
+  /** On demand: a resource name or alias of the Address type. */
+  | { readonly kind: "need-address"; readonly name: string }
   | { readonly kind: "connections"; readonly request: number; readonly proxies: readonly ProxyConnections[] }
   | { readonly kind: "drained" };

@@ -63,6 +63,13 @@ export async function startZtunnel(config: Config): Promise<Ztunnel> {
     telemetry: () => hub.addThread(),
     log,
     onNeedIdentity: (uri) => void provisioner.need(uri),
+    onNeedAddress: (name) => {
+      // When the control plane is away, whoever waits for the address is refused after its own deadline.
+      xds.demand(name).then(
+        () => threads.answerAddress(name),
+        (error: unknown) => log.warn("address cannot be asked for", { name, error: messageOf(error) }),
+      );
+    },
     onFatal: fatal,
   });
   const prefetch = config.mode === "shared" ? { state, nodeName: config.nodeName } : undefined;

@@ -1,8 +1,12 @@
 import { type Log, messageOf } from "@tulle/base";
 import type { MeshChange, MeshState } from "@tulle/mesh";
 import type { MainMetrics } from "@tulle/telemetry";
-import type { Rejection, XdsUpdate } from "@tulle/xds";
+import type { Rejection, XdsClient, XdsUpdate } from "@tulle/xds";
 import type { Config } from "./config.ts";
+
+/** As in packages/api, which is not loaded without a control plane. */
+const ADDRESS_TYPE = "type.googleapis.com/istio.workload.Address";
+const AUTHORIZATION_TYPE = "type.googleapis.com/istio.security.Authorization";
 
 export interface XdsSourceOptions {
   readonly config: Config;
@@ -16,26 +20,34 @@ export interface XdsSourceOptions {
 export interface XdsSource {
   /** Every wildcard type was accepted once; at once without a control plane. */
   readonly ready: Promise<void>;
+  /** On demand: resolves when the control plane has answered and the answer was applied. */
+  demand(name: string): Promise<void>;
   close(): void;
 }
 
 /** Follows the control plane's delta stream, if there is one (spec: l4-ztunnel §5). */
 export function startXdsSource(options: XdsSourceOptions): XdsSource {
-  if (options.config.xds === undefined) return { ready: Promise.resolve(), close() {} };
+  if (options.config.xds === undefined) {
+    return { ready: Promise.resolve(), demand: () => Promise.resolve(), close() {} };
+  }
   const ended = new AbortController();
-  return { ready: follow(options, ended.signal), close: () => ended.abort() };
+  const client = connect(options, ended.signal);
+  return {
+    ready: client.then((connected) => connected.whenReady()),
+    demand: async (name) => (await client).demand(ADDRESS_TYPE, name),
+    close: () => ended.abort(),
+  };
 }
 
 /** The gRPC and protobuf libraries are large: only who has a control plane pays for them. */
-async function follow(options: XdsSourceOptions, signal: AbortSignal): Promise<void> {
+async function connect(options: XdsSourceOptions, signal: AbortSignal): Promise<XdsClient> {
   const { config, metrics, log } = options;
   const { xds, token, clusterId } = config;
-  if (xds === undefined) return;
-  const [{ XdsClient }, { openGrpcChannel }, wds, { ADDRESS_TYPE, AUTHORIZATION_TYPE }] = await Promise.all([
+  if (xds === undefined) throw new Error("no control plane is configured");
+  const [{ XdsClient }, { openGrpcChannel }, wds] = await Promise.all([
     import("@tulle/xds"),
     import("@tulle/pki"),
     import("@tulle/mesh/wds"),
-    import("@tulle/api"),
   ]);
   const client = new XdsClient({
     open: () =>
@@ -50,7 +62,11 @@ async function follow(options: XdsSourceOptions, signal: AbortSignal): Promise<v
     // The configuration gives JSON values only.
     node: { id: xds.node.id, metadata: xds.node.metadata as Record<string, string> },
     types: [
-      { typeUrl: ADDRESS_TYPE, apply: (update) => applyAddresses(update, options, wds) },
+      {
+        typeUrl: ADDRESS_TYPE,
+        mode: config.xdsOnDemand ? "on-demand" : "wildcard",
+        apply: (update) => applyAddresses(update, options, wds),
+      },
       { typeUrl: AUTHORIZATION_TYPE, apply: (update) => applyPolicies(update, options, wds) },
     ],
     log,
@@ -61,7 +77,7 @@ async function follow(options: XdsSourceOptions, signal: AbortSignal): Promise<v
     onConnected: (connected) => log.info(connected ? "connected to the control plane" : "lost the control plane"),
   });
   void client.run(signal);
-  await client.whenReady();
+  return client;
 }
 
 type Wds = typeof import("@tulle/mesh/wds");

@@ -4,6 +4,7 @@ import type { Reactor } from "@tulle/reactor";
 import type { DataTelemetry } from "@tulle/telemetry";
 import type { DataSettings } from "../protocol.ts";
 import type { IdentityStore } from "./identity-store.ts";
+import type { OnDemand } from "./on-demand.ts";
 import type { Waiters } from "./waiters.ts";
 
 /** What every part of one data thread shares. */
@@ -17,6 +18,8 @@ export interface ThreadContext {
   /** Shared counters of all pods (see PodBudget). */
   readonly podCounters: Int32Array;
   readonly meshCidrs: readonly Cidr[];
+  /** Undefined: everything is known (wildcard). */
+  readonly onDemand: OnDemand | undefined;
   /** Looks up the hostname of a workload without addresses, with our own resolver (spec: l4-ztunnel §3.1). */
   lookup(hostname: string, family: "IPv4" | "IPv6" | "any", done: (answer: DnsAnswer) => void): void;
 }

@@ -15,6 +15,7 @@ import type { Connection, ConnectionHandler } from "@tulle/reactor";
 import type { PeerLabels } from "@tulle/telemetry";
 import { connectFailed, failure, policyChange, policyRejection, unknownLocalWorkload } from "./failures.ts";
 import { Flow } from "./flow.ts";
+import { namesForHost } from "./on-demand.ts";
 import type { PodProxy } from "./pod-proxy.ts";
 import type { Waiting } from "./waiters.ts";
 
@@ -93,6 +94,10 @@ export class InboundTunnel implements Waiting, ConnectionHandler {
     if (this.#local === undefined) {
       return this.#reject(UNAVAILABLE, unknownLocalWorkload(this.#proxy.workload));
     }
+    if (this.#missing === undefined) {
+      const text = `no service or workload for hostname: ${this.#tunnel.authority} (the control plane has not answered)`;
+      return this.#reject(UNAVAILABLE, failure("UNKNOWN_HOSTNAME", "internal", text));
+    }
     this.#proxy.context.telemetry.count("connections_refused:missing_policy");
     this.#reject(DENIED, policyRejection(this.#missing ?? ""));
   }
@@ -114,6 +119,7 @@ export class InboundTunnel implements Waiting, ConnectionHandler {
     const { context } = this.#proxy;
     this.#local = this.#proxy.localWorkload();
     if (this.#local === undefined) return false;
+    if (context.onDemand?.known(namesForHost(this.#local, this.#tunnel.authority)) === false) return false;
     if (this.#target === undefined) {
       const resolved = resolveInbound(context.state, {
         local: this.#local,

@@ -1,4 +1,4 @@
-import { formatIdentity, type MeshError, type SocketAddress } from "@tulle/base";
+import { formatIdentity, formatSocketAddress, type MeshError, type SocketAddress } from "@tulle/base";
 import {
   buildBaggage,
   buildForwarded,
@@ -13,6 +13,7 @@ import type { Connection, ConnectionHandler } from "@tulle/reactor";
 import { connectFailed, failure, limitReached, mayTryAnother, unknownLocalWorkload } from "./failures.ts";
 import { Flow, type FlowFacts, labelsOf } from "./flow.ts";
 import type { IdentityWaiter, SessionFactory } from "./identity-store.ts";
+import { namesForAddress } from "./on-demand.ts";
 import { PARKED } from "./parked.ts";
 import type { PodProxy } from "./pod-proxy.ts";
 import type { Waiting } from "./waiters.ts";
@@ -129,12 +130,19 @@ export class OutboundConnection implements Waiting, IdentityWaiter, TunnelHandle
       this.#waitingFor = unknownLocalWorkload(this.#proxy.workload);
       return false;
     }
+    const { ip } = this.#destination;
+    const { network } = context.settings;
+    if (context.onDemand?.known(namesForAddress(context.state, network, ip, this.#local)) === false) {
+      const text = `the control plane has not said yet what ${formatSocketAddress(this.#destination)} is`;
+      this.#waitingFor = failure("NOT_SYNCED", "internal", text);
+      return false;
+    }
     return this.#follow(
       resolveOutbound(context.state, {
         source: this.#local,
         sourceIp: this.#client.peer.ip,
         destination: this.#destination,
-        network: context.settings.network,
+        network,
         meshCidrs: context.meshCidrs,
         random: () => context.reactor.random(),
         exclude: this.#excluded,

@@ -7,6 +7,7 @@ import { parseCidrs, type ThreadContext } from "./context.ts";
 import { createLookup } from "./dns/lookup.ts";
 import { failure } from "./failures.ts";
 import { type CreateContext, IdentityStore } from "./identity-store.ts";
+import { OnDemand } from "./on-demand.ts";
 import { PodProxy } from "./pod-proxy.ts";
 import { Waiters } from "./waiters.ts";
 
@@ -63,6 +64,7 @@ export class DataThread {
       }),
       waiters: new Waiters(reactor),
       meshCidrs: parseCidrs(settings.meshCidrs),
+      onDemand: settings.onDemand ? new OnDemand((name) => parts.report({ kind: "need-address", name })) : undefined,
       lookup: createLookup(reactor, settings.dns),
     };
     this.#context.state.observe({
@@ -98,6 +100,9 @@ export class DataThread {
         return this.#context.identities.fail(command.uri, command.reason);
       case "identity-forgotten":
         return this.#context.identities.forget(command.uri);
+      case "address-answered":
+        this.#context.onDemand?.answer(command.name);
+        return this.#context.waiters.retryAll();
       case "connections":
         return this.#parts.report({
           kind: "connections",
