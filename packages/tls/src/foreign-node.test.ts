@@ -9,6 +9,8 @@ import { type IdentityMaterial, liveTlsObjects, TlsContext } from "./index.ts";
 import { Attached } from "./testing/attach.ts";
 import { copyOf, spiffe, TestCa } from "./testing/test-ca.ts";
 
+const BOUNDED = { timeout: 20_000 };
+
 const ca = TestCa.create();
 const ours = ca.workload("ours");
 const theirs = ca.workload("theirs");
@@ -49,7 +51,7 @@ function theirServer(stream: Duplex, options: nodeTls.TlsOptions): nodeTls.TLSSo
   });
 }
 
-test("a client of node:tls and our server talk both ways", async () => {
+test("a client of node:tls and our server talk both ways", BOUNDED, async () => {
   const [left, right_] = duplexPair();
   const server = ourServer(left);
   const client = theirClient(right_, right);
@@ -71,7 +73,7 @@ test("a client of node:tls and our server talk both ways", async () => {
   client.destroy();
 });
 
-test("our client and a server of node:tls talk both ways, and its session tickets do no harm", async () => {
+test("our client and a server of node:tls talk both ways, and its session tickets do no harm", BOUNDED, async () => {
   const [left, right_] = duplexPair();
   const server = theirServer(right_, right);
   const client = new Attached(context.client({ kind: "identities", uris: [spiffe("theirs")] }), left);
@@ -130,7 +132,7 @@ const refusedClients: readonly {
 ];
 
 for (const { name, options, code, alert } of refusedClients) {
-  test(`a client ${name} is refused, and told so`, async () => {
+  test(`a client ${name} is refused, and told so`, BOUNDED, async () => {
     const [left, right_] = duplexPair();
     const server = ourServer(left);
     const client = theirClient(right_, options);
@@ -145,7 +147,7 @@ for (const { name, options, code, alert } of refusedClients) {
   });
 }
 
-test("a server that does not select h2 is refused by our client", async () => {
+test("a server that does not select h2 is refused by our client", BOUNDED, async () => {
   const [left, right_] = duplexPair();
   const server = theirServer(right_, withoutAlpn(right));
   server.on("error", () => server.destroy());
@@ -157,7 +159,7 @@ test("a server that does not select h2 is refused by our client", async () => {
   server.destroy();
 });
 
-test("a server of TLS 1.2 is refused by our client", async () => {
+test("a server of TLS 1.2 is refused by our client", BOUNDED, async () => {
   const [left, right_] = duplexPair();
   const server = theirServer(right_, { ...right, maxVersion: "TLSv1.2" });
   server.on("error", () => server.destroy());

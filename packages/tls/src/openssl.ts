@@ -29,6 +29,9 @@ const SIGNATURES = {
   ERR_get_error: { arguments: [], return: "u32" },
   ERR_reason_error_string: { arguments: [SIZE], return: PTR },
 
+  // Randomness, for the simulation.
+  RAND_set_rand_method: { arguments: [PTR], return: INT },
+
   // Contexts.
   TLS_method: { arguments: [], return: PTR },
   SSL_CTX_new: { arguments: [PTR], return: PTR },

@@ -28,6 +28,8 @@ export function takeOutput(): OutputBuffer {
 
 /** Takes a buffer back; what is in it is dropped. */
 export function giveOutput(output: OutputBuffer): void {
+  // Twice would hand one buffer to two sessions.
+  if (spare.includes(output)) throw new Error("a native output was freed twice");
   freed("output");
   output.reset();
   if (spare.length < MAX_SPARE && output.allocated <= MAX_SPARE_BYTES) spare.push(output);

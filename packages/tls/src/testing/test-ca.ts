@@ -2,16 +2,19 @@ import { generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:cry
 import type { IdentityMaterial } from "../contract.ts";
 import { bits, boolean, integer, octets, oid, pem, sequence, set, time, tlv, utf8 } from "./der.ts";
 
-export interface LeafOptions {
+export interface Validity {
+  /** ms since the epoch. Default: an hour ago, in an hour. */
+  readonly notBefore?: number;
+  readonly notAfter?: number;
+}
+
+export interface LeafOptions extends Validity {
   /** URI SANs. Default: none, and then no SAN extension either. */
   readonly uris?: readonly string[];
   /** The SAN extension's value as it is, instead of `uris`: for malformed ones. */
   readonly rawSan?: Uint8Array;
   /** The SAN extension appears this often. Default 1. */
   readonly sanCopies?: number;
-  /** ms since the epoch. Default: an hour ago, in an hour. */
-  readonly notBefore?: number;
-  readonly notAfter?: number;
   /** OIDs of the extended key usage. Default: no such extension. */
   readonly extendedKeyUsage?: readonly string[];
 }
@@ -37,10 +40,17 @@ export class TestCa {
     this.rootPem = rootPem;
   }
 
-  static create(name = "test root"): TestCa {
+  static create(name = "test root", validity: Validity = {}): TestCa {
     const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const subject = nameOf(name);
-    const certificate = certify({ subject, issuer: subject, publicKey, key: privateKey, extensions: caExtensions() });
+    const certificate = certify({
+      ...validity,
+      subject,
+      issuer: subject,
+      publicKey,
+      key: privateKey,
+      extensions: caExtensions(),
+    });
     return new TestCa(privateKey, subject, "", pem("CERTIFICATE", certificate));
   }
 
@@ -103,14 +113,12 @@ export function uriName(bytes: string | Uint8Array): Buffer {
   return tlv(0x86, typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes);
 }
 
-interface CertificateFields {
+interface CertificateFields extends Validity {
   readonly subject: Buffer;
   readonly issuer: Buffer;
   readonly publicKey: KeyObject;
   readonly key: KeyObject;
   readonly extensions: readonly Buffer[];
-  readonly notBefore?: number;
-  readonly notAfter?: number;
 }
 
 /** RFC 5280 §4.1. */
