@@ -1,5 +1,5 @@
 export { TlsContext, type TlsContextOptions } from "./context.ts";
 export * from "./contract.ts";
-export { installDeterministicTls } from "./deterministic.ts";
+export { type DeterministicTls, installDeterministicTls } from "./deterministic.ts";
 export { liveTlsObjects, type TlsObjectKind } from "./ledger.ts";
 export type { TlsErrorCode } from "./tls-error.ts";
