@@ -23,34 +23,51 @@ const open = (id: number) => frame(HEADERS, END_HEADERS, id, block(CONNECT));
 const reset = (id: number) => frame(RST_STREAM, 0, id, uint32(ErrorCode.CANCEL));
 const priority = Buffer.from([0, 0, 0, 0, 1]);
 
-const FLOODS: readonly (readonly [what: string, next: (peer: RawPeer, i: number) => void])[] = [
-  ["rapid reset (CVE-2023-44487)", (peer, i) => peer.feed(open(2 * i + 1), reset(2 * i + 1))],
+/** What is sent again and again, and what the GOAWAY says about it. */
+const FLOODS: readonly (readonly [what: string, reason: RegExp, next: (peer: RawPeer, i: number) => void])[] = [
+  ["rapid reset (CVE-2023-44487)", /streams reset/, (peer, i) => peer.feed(open(2 * i + 1), reset(2 * i + 1))],
   [
     "streams that make us reset them (CVE-2025-8671)",
+    /streams reset/,
     (peer, i) => peer.feed(open(2 * i + 1), frame(WINDOW_UPDATE, 0, 2 * i + 1, uint32(0))),
   ],
-  ["malformed requests", (peer, i) => peer.request(2 * i + 1, [["x", "y"]])],
-  ["PING", (peer) => peer.feed(frame(PING, 0, 0, Buffer.alloc(8)))],
-  ["SETTINGS", (peer) => peer.feed(frame(SETTINGS, 0, 0, settings([4, 1])))],
-  ["empty SETTINGS", (peer) => peer.feed(frame(SETTINGS, 0, 0))],
-  ["WINDOW_UPDATE", (peer) => peer.feed(frame(WINDOW_UPDATE, 0, 0, uint32(1)))],
-  ["PRIORITY", (peer, i) => peer.feed(frame(PRIORITY, 0, 2 * i + 1, priority))],
-  ["unknown frames", (peer) => peer.feed(frame(0x33, 0, 0, "x"))],
-  ["empty DATA", (peer, i) => peer.feed(i === 0 ? open(1) : frame(DATA, 0, 1))],
-  ["padding without data", (peer, i) => peer.feed(i === 0 ? open(1) : frame(DATA, Flag.PADDED, 1, "\0"))],
-  ["CONTINUATION without content", (peer, i) => peer.feed(i === 0 ? frame(HEADERS, 0, 1) : frame(CONTINUATION, 0, 1))],
+  ["malformed requests", /streams reset/, (peer, i) => peer.request(2 * i + 1, [["x", "y"]])],
+  ["PING", /PING/, (peer) => peer.feed(frame(PING, 0, 0, Buffer.alloc(8)))],
+  ["SETTINGS", /SETTINGS/, (peer) => peer.feed(frame(SETTINGS, 0, 0, settings([4, 1])))],
+  ["empty SETTINGS", /SETTINGS/, (peer) => peer.feed(frame(SETTINGS, 0, 0))],
+  ["WINDOW_UPDATE", /WINDOW_UPDATE/, (peer) => peer.feed(frame(WINDOW_UPDATE, 0, 0, uint32(1)))],
+  ["PRIORITY", /carry nothing/, (peer, i) => peer.feed(frame(PRIORITY, 0, 2 * i + 1, priority))],
+  ["unknown frames", /carry nothing/, (peer) => peer.feed(frame(0x33, 0, 0, "x"))],
+  ["empty DATA", /carry nothing/, (peer, i) => peer.feed(i === 0 ? open(1) : frame(DATA, 0, 1))],
+  [
+    "padding without data",
+    /carry nothing/,
+    (peer, i) => peer.feed(i === 0 ? open(1) : frame(DATA, Flag.PADDED, 1, "\0")),
+  ],
+  [
+    "CONTINUATION without content",
+    /too many pieces/,
+    (peer, i) => peer.feed(i === 0 ? frame(HEADERS, 0, 1) : frame(CONTINUATION, 0, 1)),
+  ],
+  [
+    "CONTINUATION in tiny pieces",
+    /too many pieces/,
+    (peer, i) => peer.feed(i === 0 ? frame(HEADERS, 0, 1) : frame(CONTINUATION, 0, 1, "\x82")),
+  ],
   [
     "CONTINUATION with content",
+    /too large/,
     (peer, i) =>
       peer.feed(i === 0 ? frame(HEADERS, 0, 1) : frame(CONTINUATION, 0, 1, block([["x", "y".repeat(8000)]]))),
   ],
   [
     "tiny frames for streams that are closed",
+    /carry nothing/,
     (peer, i) => peer.feed(...(i === 0 ? [open(1), reset(1)] : [frame(DATA, 0, 1, "x")])),
   ],
 ];
 
-for (const [what, next] of FLOODS) {
+for (const [what, reason, next] of FLOODS) {
   test(`a flood of ${what} ends the connection with ENHANCE_YOUR_CALM and costs bounded memory`, () => {
     const peer = RawPeer.server();
     flood(peer, 5000, (i) => {
@@ -58,6 +75,7 @@ for (const [what, next] of FLOODS) {
       peer.frames.splice(0, peer.frames.length - 1);
     });
     assert.deepEqual(peer.goAwayCodes, [CALM]);
+    assert.match(peer.user.closed?.error?.message ?? "", reason);
     assert.equal(peer.connection.streams.size, 0);
     assert.equal(peer.memory.leased, 0);
     assert.equal(peer.timers.pending, 0);
