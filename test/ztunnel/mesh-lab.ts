@@ -142,6 +142,13 @@ export class MeshLab implements AsyncDisposable {
     }
   }
 
+  /** Cuts a node off the CA (`false`), established connections included, and lets it back. */
+  async caReachable(name: string, reachable: boolean): Promise<void> {
+    const node = this.node(name);
+    if (reachable) node.caForward = await this.#forwardToCa(node.host);
+    else await node.caForward[Symbol.asyncDispose]();
+  }
+
   /** Starts ztunnel of a node again, e.g. after it was killed. */
   async restart(name: string, environment: Readonly<Record<string, string>> = this.#environment): Promise<void> {
     const node = this.node(name);
