@@ -4,6 +4,9 @@
 export const SSL_ERROR_WANT_READ = 2;
 export const SSL_ERROR_ZERO_RETURN = 6;
 
+// ssl.h: SSL_key_update.
+export const SSL_KEY_UPDATE_NOT_REQUESTED = 0;
+
 // ssl.h: SSL_CTX_ctrl commands and their arguments.
 export const SSL_CTRL_MODE = 33;
 export const SSL_CTRL_SET_READ_AHEAD = 41;

@@ -27,6 +27,8 @@ import { drainErrors, type TlsErrorCode, tlsError } from "./tls-error.ts";
 export interface TlsContextOptions {
   /** Only the post-quantum group X25519MLKEM768 (`COMPLIANCE_POLICY=pqc`). Default false. */
   readonly pqcOnly?: boolean;
+  /** Records that a session writes under one key before it changes to the next (RFC 8446 §5.5). Default 2^22. */
+  readonly recordsPerKey?: number;
 }
 
 /** Post-quantum first; P-256 and P-384 for peers with FIPS modules. */
@@ -43,9 +45,11 @@ const READ_BUFFER_BYTES = 160 << 10;
  */
 export class TlsContext {
   #context: Pointer;
+  readonly #recordsPerKey: number | undefined;
 
-  private constructor(context: Pointer) {
+  private constructor(context: Pointer, recordsPerKey: number | undefined) {
     this.#context = context;
+    this.#recordsPerKey = recordsPerKey;
     born("context");
   }
 
@@ -56,7 +60,7 @@ export class TlsContext {
   static create(material: IdentityMaterial, options: TlsContextOptions = {}): TlsContext {
     const parsed = new ParsedMaterial(material);
     try {
-      return new TlsContext(configure(parsed, options));
+      return new TlsContext(configure(parsed, options), options.recordsPerKey);
     } finally {
       parsed.free();
       drainErrors();
@@ -65,12 +69,12 @@ export class TlsContext {
 
   /** A session that waits for a client. Its `requirement` is normally the own trust domain. */
   server(requirement: PeerRequirement): TlsSession {
-    return new OpenSslSession({ context: this.#live(), isServer: true, requirement });
+    return this.#session(true, requirement);
   }
 
   /** A session that speaks first: `handshake`, then send. Its `requirement` is whom the server must be. */
   client(requirement: PeerRequirement): TlsSession {
-    return new OpenSslSession({ context: this.#live(), isServer: false, requirement });
+    return this.#session(false, requirement);
   }
 
   /** No new sessions; existing ones go on. Idempotent. */
@@ -85,9 +89,10 @@ export class TlsContext {
     this.close();
   }
 
-  #live(): Pointer {
+  #session(isServer: boolean, requirement: PeerRequirement): TlsSession {
     if (this.#context === 0n) throw new Error("a closed TLS context was used");
-    return this.#context;
+    const recordsPerKey = this.#recordsPerKey;
+    return new OpenSslSession({ context: this.#context, isServer, requirement, recordsPerKey });
   }
 }
 

@@ -60,6 +60,7 @@ const SIGNATURES = {
   SSL_read: { arguments: [PTR, PTR, INT], return: INT },
   SSL_peek: { arguments: [PTR, PTR, INT], return: INT },
   SSL_write: { arguments: [PTR, PTR, INT], return: INT },
+  SSL_key_update: { arguments: [PTR, INT], return: INT },
   SSL_shutdown: { arguments: [PTR], return: INT },
   SSL_get_error: { arguments: [PTR, INT], return: INT },
   SSL_get0_alpn_selected: { arguments: [PTR, PTR, PTR], return: "void" },

@@ -242,6 +242,23 @@ test("garbage instead of a handshake fails it, whatever it is", () => {
   }
 });
 
+test("data may come right behind the client's last flight, however much", () => {
+  using pair = newPair();
+  const { client, server } = pair;
+  client.handshake();
+  move(client, server);
+  server.handshake();
+  move(server, client);
+  client.handshake();
+  assert.equal(client.state, "open");
+  const plain = randomBytes(300_000);
+  writeBytes(client, plain);
+  move(client, server);
+  server.handshake();
+  assert.equal(server.state, "open");
+  assert.ok(readAll(server).bytes.equals(plain));
+});
+
 test("a peer that never finishes its handshake is given up after 128 KiB", () => {
   using pair = newPair();
   // A record of handshake type that announces a message of the greatest length.
