@@ -32,16 +32,23 @@ export interface TlsPeer {
  */
 export interface TlsSession {
   readonly state: "handshaking" | "open" | "failed" | "closed";
-  /** Why the state is "failed"; the message is one of our own texts. */
+  /** Why the state is "failed": a MeshError whose code is a `TlsErrorCode` and whose text is our own. */
   readonly error: Error | undefined;
+  /** Present from the state "open" on; gone after a failure. */
   readonly peer: TlsPeer | undefined;
-  /** Takes in ciphertext that the peer has sent. */
+  /**
+   * Takes in ciphertext that the peer has sent; the memory may be used again at once. Cheapest with whole records that are
+   * then read until AGAIN: nothing is copied for them. Throws RangeError when 4 MiB wait that nobody has read.
+   */
   feed(buffer: NativeBuffer, offset: number, length: number): void;
   /** Goes on with the handshake as far as it gets; afterwards look at `state` and send `ciphertext`. */
   handshake(): void;
-  /** Plaintext bytes, AGAIN (-11) when more ciphertext is needed, 0 after the peer's close_notify, -1 after a failure. */
+  /** `length` is at least 1. Plaintext bytes, AGAIN (-11) when more ciphertext is needed, 0 after the peer's close_notify, -1 after a failure. */
   read(buffer: NativeBuffer, offset: number, length: number): number;
-  /** Encrypts all of it; returns false after a failure. */
+  /**
+   * Encrypts all of it; returns false after a failure or a shutdown. Throws RangeError for more than 4 MiB, or when more
+   * than 16 MiB of ciphertext wait already: send first.
+   */
   write(buffer: NativeBuffer, offset: number, length: number): boolean;
   /** Queues close_notify. */
   shutdown(): void;

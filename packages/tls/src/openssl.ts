@@ -123,7 +123,8 @@ let bound: OpenSsl | undefined;
  * loaded. Throws MeshError OPENSSL_UNAVAILABLE.
  */
 export function openssl(): OpenSsl {
-  bound ??= bindFirst([null, ...loadedOpenSslLibraries()]);
+  // Null: the process itself.
+  bound ??= bindFirst([null, ...sharedOpenSsl(readFileSync("/proc/self/maps", "utf8"))]);
   return bound;
 }
 
@@ -138,7 +139,8 @@ export function nativeCallback(
   return library.registerCallback({ arguments: args, return: returns }, callback as ffi.CallbackFunction);
 }
 
-function bindFirst(paths: readonly (string | null)[]): OpenSsl {
+/** The first of these libraries (null: the process itself) that is an OpenSSL of a known version. */
+export function bindFirst(paths: readonly (string | null)[]): OpenSsl {
   let reason: unknown;
   for (const path of paths) {
     try {
@@ -165,12 +167,15 @@ function bind(path: string | null) {
   return functions;
 }
 
-/** A Node that was built against a shared OpenSSL has it mapped already; libssl's handle reaches libcrypto's symbols too. */
-function loadedOpenSslLibraries(): string[] {
+/**
+ * Paths of libssl in /proc/self/maps: a Node that was built against a shared OpenSSL has it mapped already. A handle on
+ * libssl reaches libcrypto's symbols too.
+ */
+export function sharedOpenSsl(maps: string): string[] {
   const paths = new Set<string>();
-  for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
-    const path = line.slice(line.indexOf("/"));
-    if (/\/libssl\.so[.\d]*$/.test(path)) paths.add(path);
+  for (const line of maps.split("\n")) {
+    const [path] = /\/\S*\/libssl\.so[.\d]*$/.exec(line) ?? [];
+    if (path !== undefined) paths.add(path);
   }
   return [...paths];
 }
