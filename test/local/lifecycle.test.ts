@@ -12,32 +12,31 @@ import { LocalMesh, traces, Workspace } from "./local-mesh.ts";
 const PROBER = fileURLToPath(new URL("fixtures/prober", import.meta.url));
 const LOCAL_MAIN = fileURLToPath(new URL("../../apps/local/src/main.ts", import.meta.url));
 
-test("Ctrl-C leaves no namespace, link, process or file", async () => {
-  const mesh = await LocalMesh.start(PROBER, { name: "ctrlc", portOffset: 13_000 });
-  const owner = mesh.ownerPid;
-  assert.ok(traces("ctrlc", owner).length > 3);
-  assert.equal(await mesh.stop("SIGINT"), 0);
-  assert.deepEqual(traces("ctrlc", owner), []);
-});
-
-test("a crash ends every process at once, and the next start removes the rest; a second start beside it is refused", async () => {
+test("a crash ends every process at once, and the next start removes the rest", async () => {
   const first = await LocalMesh.start(PROBER, { name: "crash", portOffset: 14_000 });
-  const owner = first.ownerPid;
+  const crashed = first.ownerPid;
   await first.crash();
-  const processes = () => traces("crash", owner).filter((trace) => trace.startsWith("process"));
+  const processes = () => traces("crash", crashed).filter((trace) => trace.startsWith("process"));
   await until(() => processes().length === 0, { what: "the mesh's processes to end" });
-  assert.ok(traces("crash", owner).length > 0, "namespaces cannot go by themselves");
+  assert.ok(traces("crash", crashed).length > 0, "namespaces cannot go by themselves");
 
   await using second = await LocalMesh.start(PROBER, { name: "crash", portOffset: 14_000 });
   assert.deepEqual(
-    traces("crash", owner).filter((trace) => trace.startsWith("tulle-lab-")),
+    traces("crash", crashed).filter((trace) => trace.startsWith("tulle-lab-")),
     [],
   );
+
+  // A second one beside it is refused and does not disturb it.
   const { code, output } = await LocalMesh.fails(PROBER, { name: "crash", portOffset: 14_000 });
   assert.equal(code, 1);
   assert.match(output, new RegExp(`a local mesh of this name runs already \\(process ${second.ownerPid}\\): end it`));
-  const page = await fetch(second.url(8080, "/ready"));
-  assert.equal(page.status, 200, "the one that runs is not disturbed");
+  assert.equal((await fetch(second.url(8080, "/ready"))).status, 200);
+
+  // Ctrl-C leaves no namespace, link, process or file.
+  const owner = second.ownerPid;
+  assert.ok(traces("crash", owner).length > 3);
+  assert.equal(await second.stop("SIGINT"), 0);
+  assert.deepEqual(traces("crash", owner), []);
 });
 
 test("when the command line dies, the mesh ends itself", async () => {
@@ -115,7 +114,7 @@ spec:
       - {name: silent, command: [sleep, infinity], readinessProbe: {tcpSocket: {port: 80}}}
 `,
   });
-  const { code, output } = await LocalMesh.fails(workspace.path, { name: "silent" });
+  const { code, output } = await LocalMesh.fails(workspace.path, { name: "silent", readySeconds: 10 });
   assert.equal(code, 1);
   assert.match(output, /default\/silent-\S+: silent: .*ECONNREFUSED/);
   assert.deepEqual((await run("ip", ["-br", "link"])).match(/tulle-silent/g), null);

@@ -35,6 +35,8 @@ export interface StartOptions {
   /** 1 to 8 letters and digits, different in each test file. */
   readonly name: string;
   readonly portOffset?: number;
+  /** Default 60. */
+  readonly readySeconds?: number;
 }
 
 export class LocalMesh implements AsyncDisposable {
@@ -45,10 +47,12 @@ export class LocalMesh implements AsyncDisposable {
   #output = "";
   #over = false;
 
-  private constructor(directory: string, { name, portOffset = 0 }: StartOptions) {
+  private constructor(directory: string, { name, portOffset = 0, readySeconds = 60 }: StartOptions) {
     this.name = name;
     this.portOffset = portOffset;
-    const args = [CLI, "up", directory, "--name", name, "--port-offset", String(portOffset), "--ready-timeout", "60"];
+    const options = { name, "port-offset": portOffset, "ready-timeout": readySeconds };
+    const flags = Object.entries(options).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
+    const args = [CLI, "up", directory, ...flags];
     this.#child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => (this.#output += text));

@@ -106,3 +106,29 @@ test("a pod that loses its label leaves the mesh while it runs, and comes back w
   assert.equal(await ask("/ready"), "yes");
   assert.equal(await mesh.processOf("probers.prober"), process, "the pod was not restarted");
 });
+
+test("a policy that ztunnel can only enforce in part is told", async () => {
+  workspace.write(
+    "methods.yaml",
+    `apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: methods, namespace: plain}
+spec:
+  action: DENY
+  rules: [{to: [{operation: {methods: [DELETE]}}]}]
+`,
+  );
+  await until(() => /! AuthorizationPolicy plain\/methods: .*HTTP attributes \(found: methods\)/.test(mesh.output), {
+    what: "the warning",
+  });
+});
+
+test("a service that moves to another port of this machine is served there, and no longer where it was", async () => {
+  const yaml = workspace.read("prober.yaml");
+  workspace.write("prober.yaml", yaml.replace("port: 8080", "port: 8090"));
+  await until(async () => (await fetch(mesh.url(8090, "/ready"))).status === 200, {
+    what: "the new port",
+    timeoutMs: 20_000,
+  });
+  await assert.rejects(fetch(mesh.url(8080, "/ready")));
+});

@@ -2,7 +2,8 @@ import { inspect } from "node:util";
 import { messageOf } from "@tulle/base";
 import { parseConfig, USAGE } from "./config.ts";
 import { terminalProgress } from "./ui/progress.ts";
-import { runLocalMesh, UserError } from "./wire.ts";
+import { UserError } from "./user-error.ts";
+import { runLocalMesh } from "./wire.ts";
 
 /** Runs a mesh on this machine until SIGINT, SIGTERM or SIGHUP. Exit code 1: it could not run; 2: wrong arguments. */
 

@@ -29,6 +29,15 @@ export function meshNames(name: string): MeshNames {
   };
 }
 
+/** Where a mesh writes. */
+export interface MeshFolders {
+  /** Empty: where containers build their roots, each in a mount namespace of its own. */
+  readonly mount: string;
+  readonly pods: string;
+  readonly logs: string;
+  readonly mesh: string;
+}
+
 interface Owner {
   readonly pid: number;
   /** Clock ticks after boot at which the process started: tells it from a later one with the same number. */
@@ -104,4 +113,20 @@ function startTime(pid: number): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The folders inside: what root alone may see is 0700. */
+export function makeFolders(names: MeshNames): MeshFolders {
+  const folder = (name: string, mode: number) => {
+    const path = join(names.folder, name);
+    mkdirSync(path, { recursive: true, mode });
+    chmodSync(path, mode);
+    return path;
+  };
+  return {
+    mount: folder("mount", 0o755),
+    pods: folder("pods", 0o755),
+    logs: folder("logs", 0o700),
+    mesh: folder("mesh", 0o700),
+  };
 }

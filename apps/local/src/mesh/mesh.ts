@@ -5,7 +5,7 @@ import { meshCidrs, type AddressPlan } from "../objects/addresses.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
 import type { Pod } from "../objects/pod.ts";
 import type { Lan } from "../runtime/network.ts";
-import type { PodMesh } from "../runtime/pod-runner.ts";
+import type { PodMesh } from "../runtime/pod-environment.ts";
 import { ControlPlane } from "./control-plane.ts";
 import { NodeCredentials } from "./credentials.ts";
 import { NodeAgent } from "./node-agent.ts";

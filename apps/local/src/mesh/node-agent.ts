@@ -11,7 +11,7 @@ import {
 } from "@tulle/linux";
 import { type AgentPod, ZdsServer } from "@tulle/zds";
 import type { Pod } from "../objects/pod.ts";
-import type { PodMesh } from "../runtime/pod-runner.ts";
+import type { PodMesh } from "../runtime/pod-environment.ts";
 
 /** One node's agent: puts pods into the mesh and takes them out, and tells the node's ztunnel of them over ZDS. */
 

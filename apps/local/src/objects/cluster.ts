@@ -1,6 +1,5 @@
 import type { Log } from "@tulle/base";
-import type { Images } from "../resources/images.ts";
-import { type Container, type Deployment, describe, keyOf, type Namespace } from "../resources/kinds.ts";
+import { type Container, describe, keyOf, type Namespace } from "../resources/kinds.ts";
 import { EMPTY_SET, ofKind, type ResourceSet } from "../resources/resource-set.ts";
 import {
   type AddressPair,
@@ -12,16 +11,14 @@ import {
 } from "./addresses.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { type Pod, wantsMesh } from "./pod.ts";
-import { planReplicas, type PlannedPod, TEMPLATE_HASH_LABEL, uuidOf } from "./replicas.ts";
-
-/** A container with everything decided that Kubernetes decides when a pod starts. */
-export interface ResolvedContainer {
-  readonly spec: Container;
-  readonly command: readonly string[];
-  readonly env: Readonly<Record<string, string>>;
-  /** A folder to run in instead of the user's; for pods of the mesh itself. */
-  readonly appFolder?: string;
-}
+import {
+  fromDeployment,
+  placedPod,
+  type ResolvedContainer,
+  resolveContainers,
+  type WantedPod,
+} from "./pod-template.ts";
+import { planReplicas, uuidOf } from "./replicas.ts";
 
 /** Changes what the API says of the pod. */
 export type PodReport = (change: (pod: Pod) => Pod) => void;
@@ -63,14 +60,14 @@ export interface ClusterOptions {
   readonly log: Log;
 }
 
-interface Record_ {
+interface PodRecord {
   pod: Pod;
   readonly owner: string;
   readonly handle: PodHandle;
   meshed: boolean;
 }
 
-/** What Kubernetes gives a process to end by itself, in seconds, is longer than anybody wants to wait at a terminal. */
+/** Kubernetes gives a process 30 s to end by itself, which is longer than anybody wants to wait at a terminal. */
 const DEFAULT_GRACE_SECONDS = 3;
 const SYSTEM_OWNER = "system";
 
@@ -80,7 +77,7 @@ const SYSTEM_OWNER = "system";
  */
 export class Cluster {
   readonly #options: ClusterOptions;
-  readonly #records = new Map<string, Record_>();
+  readonly #records = new Map<string, PodRecord>();
   readonly #podNumbers: readonly NumberPool[];
   readonly #serviceNumbers = new NumberPool(MAX_SERVICES);
   readonly #complaints = new Set<string>();
@@ -147,90 +144,39 @@ export class Cluster {
         const record = this.#records.get(keyOf(pod));
         if (record !== undefined) this.#remove(record);
       }
-      for (const planned of create) this.#create(deployment, planned);
+      for (const planned of create) this.#start(owner, fromDeployment(deployment, planned));
     }
     for (const record of this.#records.values()) this.#updateMesh(record);
     this.#publish();
   }
 
-  #create(deployment: Deployment, planned: PlannedPod): void {
-    const { template } = deployment.spec;
-    const { namespace } = deployment.metadata;
-    this.#start(keyOf(deployment), this.#set.images, {
-      metadata: {
-        name: planned.name,
-        namespace,
-        uid: "",
-        generateName: `${planned.replicaSet}-`,
-        labels: { ...template.metadata.labels, [TEMPLATE_HASH_LABEL]: planned.templateHash },
-        annotations: template.metadata.annotations ?? {},
-        ownerReferences: [
-          {
-            apiVersion: "apps/v1",
-            kind: "ReplicaSet",
-            name: planned.replicaSet,
-            uid: uuidOf(`ReplicaSet ${namespace}/${planned.replicaSet}`),
-            controller: true,
-          },
-        ],
-      },
-      spec: { ...template.spec },
-    });
-  }
-
   #ensureSystemPod(system: SystemPod): void {
     const { namespace, name, labels, serviceAccountName, container, appFolder } = system;
     if (this.#records.has(`${namespace}/${name}`)) return;
-    this.#start(SYSTEM_OWNER, new Map(), {
-      metadata: { name, namespace, uid: "", labels, annotations: {} },
+    this.#start(SYSTEM_OWNER, {
+      metadata: { name, namespace, labels, annotations: {} },
       spec: { serviceAccountName, containers: [container] },
       appFolder,
     });
   }
 
-  #start(
-    owner: string,
-    images: Images,
-    wanted: {
-      readonly metadata: Pod["metadata"];
-      readonly spec: Deployment["spec"]["template"]["spec"];
-      readonly appFolder?: string;
-    },
-  ): void {
+  #start(owner: string, wanted: WantedPod): void {
     const { runId, start } = this.#options;
     const key = keyOf(wanted);
     const place = this.#place(key);
     if (place === undefined) {
-      return this.#complain(`pod ${key}: both nodes hold ${PODS_PER_NODE} pods already; it is not started`);
+      this.#complain(`pod ${key}: both nodes hold ${PODS_PER_NODE} pods already; it is not started`);
+      return;
     }
     const { node, address } = place;
     const serial = this.#serial++;
-    const pod: Pod = {
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: { ...wanted.metadata, uid: uuidOf(`${runId} ${key} ${serial}`) },
-      spec: { ...wanted.spec, nodeName: node.name, serviceAccountName: wanted.spec.serviceAccountName ?? "default" },
-      status: {
-        phase: "Pending",
-        podIP: address.v4,
-        podIPs: [address.v4, address.v6].flatMap((ip) => (ip === undefined ? [] : [{ ip }])),
-        hostIP: node.address.v4,
-        conditions: [{ type: "Ready", status: "False", reason: "Starting" }],
-        containerStatuses: [],
-      },
-    };
-    const containers = pod.spec.containers.map(
-      (spec): ResolvedContainer => ({
-        spec,
-        command: [...(spec.command ?? images.get(spec.image ?? "") ?? []), ...(spec.args ?? [])],
-        env: environmentOf(spec, pod),
-        ...(wanted.appFolder === undefined ? {} : { appFolder: wanted.appFolder }),
-      }),
-    );
+    const uid = uuidOf(`${runId} ${key} ${serial}`);
+    const pod = placedPod(wanted, { uid, nodeName: node.name, hostIP: node.address.v4, address });
+    const containers = resolveContainers(pod, this.#set.images, wanted.appFolder);
     const meshed = wantsMesh(pod.metadata.labels, this.#namespaceLabels(pod.metadata.namespace));
     const report: PodReport = (change) => {
       const record = this.#records.get(key);
-      if (record === undefined || record.pod.metadata.uid !== pod.metadata.uid) return;
+      if (record === undefined || record.pod.metadata.uid !== uid) return;
       record.pod = change(record.pod);
       // A pod that became ready may let an old one go.
       setImmediate(() => this.#reconcile());
@@ -251,15 +197,12 @@ export class Cluster {
     return undefined;
   }
 
-  #remove(record: Record_): void {
+  #remove(record: PodRecord): void {
     if (record.pod.metadata.deletionTimestamp !== undefined) return;
     const key = keyOf(record.pod);
     const { metadata } = record.pod;
     record.pod = { ...record.pod, metadata: { ...metadata, deletionTimestamp: new Date().toISOString() } };
-    const grace = Math.min(
-      record.pod.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS,
-      DEFAULT_GRACE_SECONDS,
-    );
+    const grace = record.pod.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS;
     void record.handle.stop(grace * 1000).finally(() => {
       this.#records.delete(key);
       for (const pool of this.#podNumbers) pool.release(key);
@@ -267,7 +210,7 @@ export class Cluster {
     });
   }
 
-  #updateMesh(record: Record_): void {
+  #updateMesh(record: PodRecord): void {
     const { labels, namespace, deletionTimestamp } = record.pod.metadata;
     const wanted = wantsMesh(labels, this.#namespaceLabels(namespace));
     if (wanted === record.meshed || deletionTimestamp !== undefined) return;
@@ -289,21 +232,4 @@ export class Cluster {
     this.#complaints.add(message);
     this.#options.log.error(message);
   }
-}
-
-function environmentOf(container: Container, pod: Pod): Record<string, string> {
-  const fields: Readonly<Record<string, string>> = {
-    "metadata.name": pod.metadata.name,
-    "metadata.namespace": pod.metadata.namespace,
-    "metadata.uid": pod.metadata.uid,
-    "spec.nodeName": pod.spec.nodeName,
-    "spec.serviceAccountName": pod.spec.serviceAccountName,
-    "status.podIP": pod.status.podIP,
-    "status.hostIP": pod.status.hostIP,
-  };
-  const entries = (container.env ?? []).map(({ name, value, valueFrom }) => [
-    name,
-    valueFrom === undefined ? (value ?? "") : (fields[valueFrom.fieldRef.fieldPath] ?? ""),
-  ]);
-  return Object.fromEntries(entries) as Record<string, string>;
 }

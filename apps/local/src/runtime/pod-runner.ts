@@ -2,82 +2,23 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Backoff, type Log, messageOf, sleep } from "@tulle/base";
 import { LabNamespace } from "@tulle/lab";
-import type { AddressPair } from "../objects/addresses.ts";
-import type { PodHandle, PodReport, ResolvedContainer } from "../objects/cluster.ts";
-import {
-  type ContainerStatus,
-  type Pod,
-  type PodCondition,
-  REDIRECTION_ANNOTATION,
-  withAnnotation,
-  withStatus,
-} from "../objects/pod.ts";
-import type { Child } from "./child-process.ts";
-import { Container } from "./container.ts";
-import { type NodeForPods, writeEtc } from "./container-root.ts";
-import { LogFile } from "./log-file.ts";
-import { attach, deleteLink, type Lan } from "./network.ts";
-import { runProbe, watchProbe } from "./probe.ts";
-
-/** Puts a pod's traffic into the mesh and takes it out again; the node agent's part. */
-export interface PodMesh {
-  /**
-   * Resolves when all traffic of the pod is captured and ztunnel serves it. `fresh`: nothing runs in the pod yet, so nothing
-   * may leave it before that. Rejects with the reason; may be called again.
-   */
-  enrol(pod: Pod, namespace: LabNamespace, fresh: boolean): Promise<void>;
-  /** Resolves when the pod's traffic is its own again. */
-  withdraw(pod: Pod, namespace: LabNamespace): Promise<void>;
-  /** The pod ends: its namespace goes away after this. Never rejects. */
-  forget(pod: Pod): Promise<void>;
-}
-
-/** What gives a pod outside the mesh the service addresses; inside, ztunnel does. */
-export interface ServiceAddresses {
-  attach(podUid: string, namespace: LabNamespace): Promise<void>;
-  detach(podUid: string): Promise<void>;
-}
-
-export interface RunnerEnvironment {
-  readonly lan: Lan;
-  readonly clusterDomain: string;
-  readonly node: NodeForPods;
-  readonly appFolder: string;
-  /** An empty folder, and folders for the pods' files and logs. */
-  readonly mountFolder: string;
-  readonly podsFolder: string;
-  readonly logsFolder: string;
-  readonly mesh: PodMesh;
-  readonly services: ServiceAddresses;
-  readonly log: Log;
-  /** Called with each process of a container that has a message channel. */
-  readonly attach: ReadonlyMap<string, (child: Child) => void>;
-}
-
-export interface RunnerOptions {
-  readonly pod: Pod;
-  readonly containers: readonly ResolvedContainer[];
-  readonly address: AddressPair;
-  /** Name of the pod's end on the bridge. */
-  readonly veth: string;
-  readonly uid: number;
-  readonly meshed: boolean;
-  readonly report: PodReport;
-}
+import type { PodHandle } from "../objects/cluster.ts";
+import { type PodCondition, REDIRECTION_ANNOTATION, withAnnotation, withStatus } from "../objects/pod.ts";
+import { writeEtc } from "./container-root.ts";
+import { attach, deleteLink } from "./network.ts";
+import { PodContainers } from "./pod-containers.ts";
+import type { RunnerEnvironment, RunnerOptions } from "./pod-environment.ts";
 
 /** How soon a step that failed (a rule, an acknowledgement) is tried again. */
 const RETRY_INITIAL_MS = 200;
 const RETRY_MAX_MS = 5000;
-
-/** A launcher takes about this long to build a pod's root. */
-const PID_POLL_MS = 100;
 
 /** Plays kubelet for one pod: namespace, enrolment, processes, readiness, and the way back. */
 export class PodRunner implements PodHandle {
   readonly #environment: RunnerEnvironment;
   readonly #options: RunnerOptions;
   readonly #stopping = new AbortController();
-  readonly #containers = new Map<string, { readonly container: Container; ready: boolean; reason: string }>();
+  #containers: PodContainers | undefined;
   readonly #log: Log;
   #namespace: LabNamespace | undefined;
   #meshWanted: boolean;
@@ -113,7 +54,7 @@ export class PodRunner implements PodHandle {
   async stop(graceMs: number): Promise<void> {
     this.#stopping.abort();
     this.#wake();
-    await Promise.all([...this.#containers.values()].map(({ container }) => container.stop(graceMs)));
+    await this.#containers?.stop(graceMs);
     await this.ended;
   }
 
@@ -124,7 +65,13 @@ export class PodRunner implements PodHandle {
       if (signal.aborted) return;
       await this.#retry("mesh", () => this.#applyMesh(true));
       if (signal.aborted) return;
-      this.#startContainers(signal);
+      this.#containers = new PodContainers({
+        environment: this.#environment,
+        pod: this.#options,
+        namespacePath: this.#namespace?.path ?? "",
+        changed: () => this.#publish(),
+        signal,
+      });
       while (!signal.aborted) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
@@ -177,64 +124,13 @@ export class PodRunner implements PodHandle {
     this.#options.report((pod) => withAnnotation(pod, REDIRECTION_ANNOTATION, value));
   }
 
-  #startContainers(signal: AbortSignal): void {
-    const { pod, containers, uid, address } = this.#options;
-    const namespace = this.#namespace?.path ?? "";
-    const { mountFolder, podsFolder, logsFolder, appFolder, node, attach } = this.#environment;
-    for (const one of containers) {
-      const fileName = `${pod.metadata.namespace}.${pod.metadata.name}.${one.spec.name}.log`;
-      const container = new Container({
-        command: one.command,
-        env: { PATH: node.path, HOME: "/tmp", HOSTNAME: pod.metadata.name, ...one.env },
-        namespace,
-        hostname: pod.metadata.name,
-        uid,
-        folders: {
-          mount: mountFolder,
-          etc: join(podsFolder, pod.metadata.uid),
-          app: one.appFolder ?? appFolder,
-          node: node.folder,
-        },
-        log: new LogFile(join(logsFolder, fileName)),
-        attach: attach.get(this.#name),
-        changed: () => this.#publish(),
-      });
-      const { readinessProbe } = one.spec;
-      const state = { container, ready: readinessProbe === undefined, reason: "" };
-      this.#containers.set(one.spec.name, state);
-      if (readinessProbe === undefined) continue;
-      const specs = containers.map(({ spec }) => spec);
-      const check = async (timeoutMs: number) => {
-        if (!container.running) return "the process is not running";
-        return await runProbe(readinessProbe, specs, namespace, address.v4, timeoutMs);
-      };
-      const changed = (ready: boolean, reason: string) => {
-        Object.assign(state, { ready, reason });
-        this.#publish();
-      };
-      // It ends with the signal and turns every failure into a verdict.
-      void watchProbe(readinessProbe, check, changed, signal);
-    }
-  }
-
   #publish(): void {
-    const statuses: ContainerStatus[] = [];
-    const waiting: string[] = this.#problem === "" ? [] : [this.#problem];
-    for (const [name, { container, ready, reason }] of this.#containers) {
-      const isReady = ready && container.running;
-      statuses.push({ name, ready: isReady, restartCount: container.restarts, pid: container.pid });
-      if (!container.running) waiting.push(`${name} is not running`);
-      else if (!ready) waiting.push(reason === "" ? `${name} has not been probed yet` : `${name}: ${reason}`);
-    }
-    // The launcher has not come to the container's process yet: look again, for its number is worth showing.
-    const early = [...this.#containers.values()].some(
-      ({ container }) => container.running && container.pid === undefined,
-    );
-    if (early && !this.#stopping.signal.aborted) setTimeout(() => this.#publish(), PID_POLL_MS);
-    const isReady = waiting.length === 0 && statuses.length > 0;
-    const condition: PodCondition = isReady
-      ? { type: "Ready", status: "True" }
-      : { type: "Ready", status: "False", reason: "ContainersNotReady", message: waiting.join("; ") };
+    const { statuses, waiting } = this.#containers?.status() ?? { statuses: [], waiting: [] };
+    const reasons = this.#problem === "" ? waiting : [this.#problem, ...waiting];
+    const condition: PodCondition =
+      reasons.length === 0 && statuses.length > 0
+        ? { type: "Ready", status: "True" }
+        : { type: "Ready", status: "False", reason: "ContainersNotReady", message: reasons.join("; ") };
     const phase = statuses.length > 0 ? "Running" : "Pending";
     this.#options.report((pod) => withStatus(pod, { phase, conditions: [condition], containerStatuses: statuses }));
   }
@@ -263,7 +159,7 @@ export class PodRunner implements PodHandle {
   async #remove(): Promise<void> {
     const { pod, veth } = this.#options;
     const { mesh, services, podsFolder } = this.#environment;
-    await Promise.all([...this.#containers.values()].map(({ container }) => container.stop(0)));
+    await this.#containers?.stop(0);
     await services.detach(pod.metadata.uid);
     await mesh.forget(pod);
     await deleteLink(veth);

@@ -1,0 +1,94 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { messageOf, sleep } from "@tulle/base";
+import type { Published } from "../ingress/ingress.ts";
+import type { ObjectStore } from "../objects/object-store.ts";
+import { isReady, type Pod } from "../objects/pod.ts";
+import { UserError } from "../user-error.ts";
+import type { Progress } from "./progress.ts";
+
+/** Waiting until a mesh works, and saying why it does not. */
+
+export interface PodsReadyOptions {
+  readonly store: ObjectStore;
+  readonly timeoutMs: number;
+  readonly logsFolder: string;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+const READY_POLL_MS = 50;
+/** A page that calls others may answer later than a readiness probe. */
+const REQUEST_TIMEOUT_MS = 5000;
+/** Endpoints reach the proxies within milliseconds of readiness; this is for a machine that is busy. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** Of a log, shown when something does not start. */
+const TAIL_LINES = 8;
+
+/** Resolves when every pod is ready or the signal aborts. Throws UserError that names the others when the time is over. */
+export async function podsReady({ store, timeoutMs, logsFolder, progress, signal }: PodsReadyOptions): Promise<void> {
+  const step = progress.step("starting pods");
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const { pods } = store.current;
+    const waiting = pods.filter((pod) => !isReady(pod));
+    if (signal.aborted) return;
+    if (pods.length > 0 && waiting.length === 0) {
+      step.done(`${pods.length} ready`);
+      return;
+    }
+    step.update(`${pods.length - waiting.length} of ${pods.length} ready`);
+    if (performance.now() > deadline) {
+      throw new UserError(
+        ["these pods did not become ready:", ...waiting.map((pod) => notReady(pod, logsFolder))].join("\n"),
+      );
+    }
+    await sleep(READY_POLL_MS, signal);
+  }
+}
+
+/** Asks every published service once it can be asked; one that does not answer may be meant to, so it is only told. */
+export async function servicesAnswer(
+  published: readonly Published[],
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { service, url } of published) {
+    const step = progress.step(`asking ${service}`);
+    const deadline = performance.now() + ANSWER_TIMEOUT_MS;
+    for (;;) {
+      if (signal.aborted) return;
+      const failure = await fetch(url, { redirect: "follow", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) }).then(
+        (answer) => (answer.ok ? undefined : `it answered ${answer.status}`),
+        (error: Error) => messageOf(error.cause ?? error),
+      );
+      if (failure === undefined) {
+        step.done("it answers");
+        break;
+      }
+      step.update(failure);
+      if (performance.now() > deadline) {
+        step.done(`no good answer from ${url}: ${failure}`);
+        break;
+      }
+      await sleep(READY_POLL_MS, signal);
+    }
+  }
+}
+
+/** The last words of whoever's log begins so: they go with the folder. */
+export function logTail(folder: string, prefix: string): string {
+  return readdirSync(folder)
+    .filter((name) => name.startsWith(prefix))
+    .map((name) => {
+      const lines = readFileSync(join(folder, name), "utf8").trimEnd().split("\n").slice(-TAIL_LINES);
+      return `\n  ${name}:\n${lines.map((line) => `    ${line}`).join("\n")}`;
+    })
+    .join("");
+}
+
+function notReady(pod: Pod, logsFolder: string): string {
+  const reason = pod.status.conditions.find(({ type }) => type === "Ready")?.message ?? "it has not started";
+  const { namespace, name } = pod.metadata;
+  return `  ${namespace}/${name}: ${reason}${logTail(logsFolder, `${namespace}.${name}.`)}`;
+}
