@@ -31,6 +31,9 @@ export function ingressPod(appFolder: string): SystemPod {
 
 export const INGRESS_POD_KEY = `${INGRESS_NAMESPACE}/${INGRESS_ACCOUNT}`;
 
+/** How soon a port that was not free is tried again. */
+const RETRY_MS = 500;
+
 export interface Published {
   readonly service: string;
   readonly url: string;
@@ -48,6 +51,7 @@ export class Ingress {
   readonly #clusterDomain: string;
   readonly #portOffset: number;
   #routes = new Map<string, Route>();
+  readonly #complaints = new Set<string>();
   #child: Child | undefined;
 
   /** `portOffset` is added to every service port, so that several meshes fit on one machine. */
@@ -71,19 +75,22 @@ export class Ingress {
 
   /** Publishes what is new and takes back what is gone. */
   update(objects: Objects): void {
+    const before = this.#routes;
     const wanted = this.#wanted(objects.services);
-    const gone = [...this.#routes.keys()].filter((key) => !wanted.has(key));
-    const fresh = [...wanted].filter(([key]) => !this.#routes.has(key)).map(([, route]) => route);
+    // A route that stays is the same object: that is how an attempt to open its port knows that it is still wanted.
+    for (const [key, route] of before) if (wanted.has(key)) wanted.set(key, route);
     this.#routes = wanted;
-    // A listening socket that was given away cannot be taken back: the relay starts anew with those that remain.
-    if (gone.length > 0) this.#child?.signal("SIGTERM");
-    else for (const route of fresh) this.#hand(route);
+    for (const [key, route] of before) {
+      if (!wanted.has(key) && this.#child?.exited === undefined)
+        this.#child?.process.send(messageOf("withdraw", route));
+    }
+    for (const [key, route] of wanted) if (!before.has(key)) this.#hand(key, route);
   }
 
   /** A new relay process: it gets all listeners. */
   readonly attach = (child: Child): void => {
     this.#child = child;
-    for (const route of this.#routes.values()) this.#hand(route);
+    for (const [key, route] of this.#routes) this.#hand(key, route);
   };
 
   #wanted(services: readonly Service[]): Map<string, Route> {
@@ -95,9 +102,7 @@ export class Ingress {
         const clash = [...routes.values()].find((one) => one.hostPort === hostPort);
         if (clash === undefined) routes.set(`${route.service} ${route.host} ${port}`, route);
         else
-          this.#log.error(
-            `${describe(service)}: port ${hostPort} of this machine is taken by service ${clash.service}`,
-          );
+          this.#complain(`${describe(service)}: port ${hostPort} of this machine is taken by service ${clash.service}`);
       }
     }
     return routes;
@@ -108,16 +113,29 @@ export class Ingress {
     return first === undefined || first === "None" ? hostnameOf(service, this.#clusterDomain) : first;
   }
 
-  #hand(route: Route): void {
+  /** Gives a listener to the relay; tries again while the port is not free and the route is still wanted. */
+  #hand(key: string, route: Route): void {
     const child = this.#child;
-    if (child === undefined || child.exited !== undefined) return;
-    const { host, port } = route;
-    const message = (type: RelayMessage["type"]): RelayMessage => ({ type, host, port });
-    listen(route, (early) => child.process.send(message("connection"), early)).then(
-      (server) => child.process.send(message("publish"), server, () => server.close()),
-      (error: Error) => this.#log.error(error.message),
+    if (child === undefined || child.exited !== undefined || this.#routes.get(key) !== route) return;
+    listen(route, (early) => child.process.send(messageOf("connection", route), early)).then(
+      (server) => child.process.send(messageOf("publish", route), server, () => server.close()),
+      (error: Error) => {
+        this.#complain(error.message);
+        setTimeout(() => this.#hand(key, route), RETRY_MS).unref();
+      },
     );
   }
+
+  /** Once for each reason: objects change often. */
+  #complain(message: string): void {
+    if (this.#complaints.has(message)) return;
+    this.#complaints.add(message);
+    this.#log.error(message);
+  }
+}
+
+function messageOf(type: RelayMessage["type"], { host, port, hostPort }: Route): RelayMessage {
+  return { type, listener: hostPort, host, port };
 }
 
 /** The socket is made here, in the host's namespace; `early` gets connections that come before it is handed on. */

@@ -5,9 +5,13 @@ import { connect, Server, Socket } from "node:net";
  * carries each connection to a service. Its own side is the mesh: what it dials is captured like any pod's traffic.
  */
 
-/** With a listening socket (`publish`), or with a connection that arrived before the listener was handed over. */
+/**
+ * `publish` comes with a listening socket, `connection` with a connection that arrived before the listener was handed over;
+ * `withdraw` ends a listener, its connections go on. `listener` is the port on the host.
+ */
 export interface RelayMessage {
-  readonly type: "publish" | "connection";
+  readonly type: "publish" | "connection" | "withdraw";
+  readonly listener: number;
   readonly host: string;
   readonly port: number;
 }
@@ -15,19 +19,28 @@ export interface RelayMessage {
 /** Enough for a browser and a load test; one more is closed at once. */
 const MAX_CONNECTIONS = 1000;
 
+const listeners = new Map<number, Server>();
+
 process.on("message", (message: RelayMessage, handle: Server | Socket | undefined) => {
-  if (handle instanceof Socket) carry(handle, message.host, message.port);
+  const { type, listener, host, port } = message;
+  if (handle instanceof Socket) carry(handle, host, port);
   else if (handle instanceof Server) publish(handle, message);
+  else if (type === "withdraw") {
+    listeners.get(listener)?.close();
+    listeners.delete(listener);
+  }
 });
 /** Without the process that owns the host's ports there is nothing to do. */
 process.on("disconnect", () => process.exit(0));
 process.on("SIGTERM", () => process.exit(0));
 
-function publish(server: Server, message: RelayMessage): void {
+function publish(server: Server, { listener, host, port }: RelayMessage): void {
+  listeners.get(listener)?.close();
+  listeners.set(listener, server);
   server.maxConnections = MAX_CONNECTIONS;
-  server.on("connection", (client: Socket) => carry(client, message.host, message.port));
-  server.on("error", (error) => console.error(`listener for ${message.host}:${message.port}: ${error.message}`));
-  console.log(`carries connections to ${message.host}:${message.port}`);
+  server.on("connection", (client: Socket) => carry(client, host, port));
+  server.on("error", (error) => console.error(`listener on port ${listener}: ${error.message}`));
+  console.log(`carries connections from port ${listener} of the machine to ${host}:${port}`);
 }
 
 function carry(client: Socket, host: string, port: number): void {
