@@ -188,6 +188,7 @@ export class World {
       originalSource: undefined,
       reusePort: true,
       keepAlive: undefined,
+      proxy: true,
       ports: PORTS,
       meshCidrs: ["10.0.0.0/8", "fd00::/16"],
       pool: { maxStreamsPerConnection: 100, unusedReleaseMs: 300_000, maxAgeMs: 3_600_000 },

@@ -14,6 +14,7 @@ export function dataSettings(config: Config): Omit<DataSettings, "threadIndex"> 
     originalSource: config.originalSource,
     reusePort: config.inpodPortReuse,
     keepAlive: config.keepAlive,
+    proxy: config.proxy,
     ports: {
       outbound: OUTBOUND_PORT,
       inboundPlaintext: INBOUND_PLAINTEXT_PORT,

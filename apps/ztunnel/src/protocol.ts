@@ -20,6 +20,8 @@ export interface DataSettings {
   readonly originalSource: boolean | undefined;
   readonly reusePort: boolean;
   readonly keepAlive: KeepAlive | undefined;
+  /** ENABLE_PROXY: false leaves only the DNS proxy. */
+  readonly proxy: boolean;
   readonly ports: {
     readonly outbound: number;
     readonly inboundPlaintext: number;

@@ -31,7 +31,7 @@ export interface Proxies {
 export async function startProxies(options: ProxiesOptions): Promise<Proxies> {
   const { config, threads } = options;
   if (config.mode === "dedicated") {
-    if (config.proxy && config.workload !== undefined) {
+    if (config.workload !== undefined) {
       await threads.startProxy({
         proxy: "dedicated",
         uid: DEDICATED_UID,

@@ -93,9 +93,6 @@ export type DnsAnswer = { readonly addresses: readonly string[] } | { readonly e
 /** Ports that a proxy must never be made to call on itself (§1.5). */
 export const ILLEGAL_PORTS: ReadonlySet<number> = new Set([OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT]);
 
-/** How long a `wait` may last before it is a refusal, in milliseconds. */
-export const MAX_WAIT_MS = 5_000;
-
 const SELF_CALL: Refusal = { code: "SELF_CALL", message: "attempted recursive call to ourselves" };
 
 /** What to do with a captured connection (§3, steps 0 and 2–8). Never throws. */

@@ -61,8 +61,6 @@ export function flagOf(error: MeshError | undefined): ResponseFlag {
       return "NETWORK_POLICY";
     case "IDENTITY_ERROR":
       return "IDENTITY_ERROR";
-    case "TLS_FAILURE":
-      return "TLS_FAILURE";
     case "HTTP2_FAILED":
       return "H2_HANDSHAKE_FAILURE";
     default:

@@ -63,13 +63,10 @@ export class PodProxy {
 
   /** Opens the listeners, all or none; throws the reason. */
   start(): void {
-    const { ports, dns } = this.context.settings;
+    const { dns, proxy } = this.context.settings;
     try {
-      this.#listen(ports.inboundHbone, (connection) => this.#acceptHbone(connection));
-      if (this.kind === "self") return;
-      this.#listen(ports.outbound, (connection) => this.#acceptOutbound(connection));
-      this.#listen(ports.inboundPlaintext, (connection) => this.#acceptPlaintext(connection));
-      if (dns !== undefined) this.#dns = new DnsServer(this, dns);
+      if (proxy) this.#openListeners();
+      if (dns !== undefined && this.kind !== "self") this.#dns = new DnsServer(this, dns);
     } catch (error) {
       this.#close();
       throw error;
@@ -245,6 +242,14 @@ export class PodProxy {
     this.#onClosed();
   }
 
+  #openListeners(): void {
+    const { ports } = this.context.settings;
+    this.#listen(ports.inboundHbone, (connection) => this.#acceptHbone(connection));
+    if (this.kind === "self") return;
+    this.#listen(ports.outbound, (connection) => this.#acceptOutbound(connection));
+    this.#listen(ports.inboundPlaintext, (connection) => this.#acceptPlaintext(connection));
+  }
+
   #listen(port: number, accept: (connection: Connection) => void): void {
     const { reactor, settings, telemetry } = this.context;
     const transparent = settings.originalSource === true ? "required" : "try";
@@ -281,6 +286,8 @@ export class PodProxy {
     const refused = this.admission.enter(source);
     if (refused !== undefined) {
       this.context.telemetry.count(`connections_refused:unauthenticated_${refused}`);
+      const error = limitReached(`too many unauthenticated connections of this ${refused}`);
+      this.logFailure("inbound", connection.peer, connection.local, error);
       return connection.reset();
     }
     const server = new HboneAccept(this, connection);
