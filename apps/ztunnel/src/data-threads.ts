@@ -232,6 +232,8 @@ class DataThread {
   readonly worker: Worker;
   readonly #port: MessagePort;
   readonly #pending = new Map<number, Pending>();
+  /** From the start on: a thread that has failed is gone before anybody asks it to end. */
+  readonly #exited: Promise<void>;
   readonly #needs: Pick<DataThreadsOptions, "onNeedIdentity" | "onNeedAddress">;
   #waker: Waker | undefined;
   #nextRequest = 1;
@@ -240,6 +242,7 @@ class DataThread {
 
   constructor(worker: Worker, port: MessagePort, needs: Pick<DataThreadsOptions, "onNeedIdentity" | "onNeedAddress">) {
     this.worker = worker;
+    this.#exited = new Promise((resolve) => worker.once("exit", () => resolve()));
     this.#port = port;
     this.#needs = needs;
     this.ready = new Promise((resolve, reject) => {
@@ -274,11 +277,8 @@ class DataThread {
   }
 
   async exit(): Promise<void> {
-    const exited = new Promise<void>((resolve) => {
-      this.worker.once("exit", () => resolve());
-    });
     this.send({ kind: "exit" });
-    await exited;
+    await this.#exited;
     this.#waker?.close();
     this.#port.close();
   }

@@ -33,10 +33,18 @@ function readCommands(): void {
   }
 }
 
-reactor.onWake(readCommands);
+/** Commands are read outside the reactor's barriers: a thread that has lost one is not in step any more and must end. */
+let woken = false;
+reactor.onWake(() => {
+  woken = true;
+});
 input.port.postMessage({ kind: "ready", wakeDescriptor: reactor.wakeDescriptor });
 while (!thread.exiting) {
   reactor.turn(MAX_WAIT_MS);
+  if (woken) {
+    woken = false;
+    readCommands();
+  }
   telemetry.turn();
 }
 thread.close();

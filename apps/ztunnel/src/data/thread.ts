@@ -147,17 +147,17 @@ export class DataThread {
   }
 
   #startProxy(command: Extract<Command, { kind: "start-proxy" }>): void {
-    const namespace = command.namespace === undefined ? undefined : this.#parts.adoptNamespace(command.namespace);
-    const proxy = new PodProxy({
-      context: this.#context,
-      kind: command.proxy,
-      uid: command.uid,
-      workload: command.workload,
-      namespace,
-      slot: command.slot,
-    });
     let error: string | undefined;
     try {
+      const proxy = new PodProxy({
+        context: this.#context,
+        kind: command.proxy,
+        uid: command.uid,
+        workload: command.workload,
+        // Fails when descriptors have run out: this pod is refused then, the others go on.
+        namespace: command.namespace === undefined ? undefined : this.#parts.adoptNamespace(command.namespace),
+        slot: command.slot,
+      });
       proxy.start();
       this.#proxies.set(command.uid, proxy);
     } catch (caught) {
