@@ -88,8 +88,8 @@ function withReactor(run: (reactor: EpollReactor) => void): void {
   assert.equal(openDescriptorCount(), before);
 }
 
-function turnUntil(reactor: EpollReactor, condition: () => boolean): void {
-  const deadline = performance.now() + PATIENCE_MS;
+function turnUntil(reactor: EpollReactor, condition: () => boolean, patienceMs = PATIENCE_MS): void {
+  const deadline = performance.now() + patienceMs;
   while (!condition()) {
     assert.ok(performance.now() < deadline, "waited in vain");
     reactor.turn(10);
@@ -326,11 +326,15 @@ test("twenty thousand connections, opened and closed in every way, leave no desc
       const connection = reactor.connect({ namespace: inside.namespace, address: { ip, port } }, handler);
       if (way === 3 && started % 8 === 0) end(connection);
     };
-    turnUntil(reactor, () => {
-      for (let free = Math.min(TOTAL - started, AT_ONCE - (started - ended)); free > 0; free--) start();
-      highest = Math.max(highest, reactor.open.connections);
-      return ended === TOTAL;
-    });
+    turnUntil(
+      reactor,
+      () => {
+        for (let free = Math.min(TOTAL - started, AT_ONCE - (started - ended)); free > 0; free--) start();
+        highest = Math.max(highest, reactor.open.connections);
+        return ended === TOTAL;
+      },
+      12 * PATIENCE_MS,
+    ); // The sheer number takes its time on a machine that does other things too.
     assert.ok(highest < AT_ONCE * 8, `${highest} connections were open at once`);
     turnUntil(reactor, () => reactor.open.connections === 0);
   });
