@@ -53,6 +53,7 @@ test("a pod's process has no capability, no way to get one, and a user of its ow
     assert.match(status, new RegExp(`${set}:\\t0+\\n`));
   assert.match(status, /NoNewPrivs:\t1/);
   assert.match(status, /Uid:\t19\d{8}\t/);
+  assert.match(await ask<string>("/limits"), /Max processes +2000 /);
   assert.match(status, /Groups:\t *\n/);
 });
 

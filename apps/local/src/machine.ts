@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { UserError } from "./user-error.ts";
 
-const TOOLS = ["ip", "nft", "nsenter", "unshare", "setpriv", "mount", "chroot"];
+const TOOLS = ["ip", "nft", "nsenter", "unshare", "setpriv", "prlimit", "mount", "chroot"];
 
 /** What the machine must have. Throws UserError with what to do. */
 export function checkMachine(): void {
@@ -18,12 +18,13 @@ export function checkMachine(): void {
   }
 }
 
-/** With br_netfilter a machine's firewall also sees what its bridges carry; what it drops there, pods cannot reach. */
-export function firewallNote(bridge: string): string | undefined {
+/** A reason why pods may not reach each other, empty when there is none: with br_netfilter the firewall sees what bridges carry. */
+export function firewallHint(bridge: string): string {
   const filtered = ["iptables", "ip6tables"].some((which) => {
     const path = `/proc/sys/net/bridge/bridge-nf-call-${which}`;
     return existsSync(path) && readFileSync(path, "utf8").trim() === "1";
   });
-  if (!filtered) return undefined;
-  return `! this machine's firewall filters bridged packets: if pods do not reach each other, allow ${bridge} in its FORWARD chain`;
+  return filtered
+    ? `\n  This machine's firewall filters bridged packets: does its FORWARD chain accept those of ${bridge}?`
+    : "";
 }

@@ -3,7 +3,7 @@ import { messageOf } from "@tulle/base";
 import { chooseRange } from "./address-range.ts";
 import type { LocalConfig } from "./config.ts";
 import { INGRESS_POD_KEY, Ingress, ingressPod } from "./ingress/ingress.ts";
-import { checkMachine, firewallNote } from "./machine.ts";
+import { checkMachine, firewallHint } from "./machine.ts";
 import { Mesh } from "./mesh/mesh.ts";
 import { Cluster } from "./objects/cluster.ts";
 import { ObjectStore } from "./objects/object-store.ts";
@@ -69,9 +69,6 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
   network.done(
     `bridge ${names.bridge}, ${plan.gateway.v4}${plan.gateway.v6 ? ` and ${plan.gateway.v6}` : ", no IPv6"}`,
   );
-
-  const note = firewallNote(names.bridge);
-  if (note !== undefined) progress.note(note);
 
   const store = new ObjectStore();
   const dns = await DnsServer.listen(plan.gateway.v4, CLUSTER_DOMAIN, log).catch(asUserError);
@@ -143,8 +140,15 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
     ingress.update(objects);
   });
   cluster.apply(set);
-  await podsReady({ store, timeoutMs: config.readyTimeoutMs, logsFolder: folders.logs, progress, signal });
-  await servicesAnswer(ingress.published, progress, signal);
+  await podsReady({
+    store,
+    timeoutMs: config.readyTimeoutMs,
+    logsFolder: folders.logs,
+    hint: firewallHint(names.bridge),
+    progress,
+    signal,
+  });
+  await servicesAnswer({ published: ingress.published, hint: firewallHint(names.bridge), progress, signal });
   if (signal.aborted) return;
   watchDirectory({ directory, set, cluster, progress, signal });
   const text = summary({

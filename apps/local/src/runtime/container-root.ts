@@ -12,6 +12,9 @@ const NODE_FOLDER = "/opt/node";
 const HOST_ETC =
   "alternatives ca-certificates ca-certificates.conf ssl pki crypto-policies ld.so.cache ld.so.conf ld.so.conf.d localtime mime.types protocols services gai.conf";
 
+/** Processes and threads of one pod's user: a pod that forks without end must not take the machine with it. */
+const MAX_PROCESSES = 2000;
+
 /**
  * Runs as root in new mount, PID, IPC and UTS namespaces, builds the root and gives up everything:
  * $1 empty folder to build in, $2 the pod's own /etc files, $3 the user's folder, $4 Node's folder, $5 uid, $6 host name;
@@ -45,7 +48,7 @@ mount -t tmpfs -o mode=1777,size=64m,nosuid,nodev,noexec tmpfs "$root/dev/shm"
 ln -s /proc/self/fd "$root/dev/fd"; ln -s /proc/self/fd/0 "$root/dev/stdin"
 ln -s /proc/self/fd/1 "$root/dev/stdout"; ln -s /proc/self/fd/2 "$root/dev/stderr"
 mount -o remount,ro,nosuid "$root"
-exec chroot "$root" setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all --ambient-caps=-all \\
+exec prlimit --nproc=${MAX_PROCESSES} --core=0 chroot "$root" setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all --ambient-caps=-all \\
   --bounding-set=-all --no-new-privs --pdeathsig KILL env -i --chdir=${APP_FOLDER} "$@"
 `;
 

@@ -13,6 +13,8 @@ export interface PodsReadyOptions {
   readonly store: ObjectStore;
   readonly timeoutMs: number;
   readonly logsFolder: string;
+  /** Added to a failure. */
+  readonly hint: string;
   readonly progress: Progress;
   readonly signal: AbortSignal;
 }
@@ -22,11 +24,20 @@ const READY_POLL_MS = 50;
 const REQUEST_TIMEOUT_MS = 5000;
 /** Endpoints reach the proxies within milliseconds of readiness; this is for a machine that is busy. */
 const ANSWER_TIMEOUT_MS = 10_000;
+/** From here on an answer says that something behind the service is missing (RFC 9110 §15.6). */
+const SERVER_ERROR = 500;
 /** Of a log, shown when something does not start. */
 const TAIL_LINES = 8;
 
 /** Resolves when every pod is ready or the signal aborts. Throws UserError that names the others when the time is over. */
-export async function podsReady({ store, timeoutMs, logsFolder, progress, signal }: PodsReadyOptions): Promise<void> {
+export async function podsReady({
+  store,
+  timeoutMs,
+  logsFolder,
+  hint,
+  progress,
+  signal,
+}: PodsReadyOptions): Promise<void> {
   const step = progress.step("starting pods");
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -40,26 +51,29 @@ export async function podsReady({ store, timeoutMs, logsFolder, progress, signal
     step.update(`${pods.length - waiting.length} of ${pods.length} ready`);
     if (performance.now() > deadline) {
       throw new UserError(
-        ["these pods did not become ready:", ...waiting.map((pod) => notReady(pod, logsFolder))].join("\n"),
+        ["these pods did not become ready:", ...waiting.map((pod) => notReady(pod, logsFolder))].join("\n") + hint,
       );
     }
     await sleep(READY_POLL_MS, signal);
   }
 }
 
+export interface ServicesAnswerOptions {
+  readonly published: readonly Published[];
+  readonly hint: string;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
 /** Asks every published service once it can be asked; one that does not answer may be meant to, so it is only told. */
-export async function servicesAnswer(
-  published: readonly Published[],
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<void> {
+export async function servicesAnswer({ published, hint, progress, signal }: ServicesAnswerOptions): Promise<void> {
   for (const { service, url } of published) {
     const step = progress.step(`asking ${service}`);
     const deadline = performance.now() + ANSWER_TIMEOUT_MS;
     for (;;) {
       if (signal.aborted) return;
       const failure = await fetch(url, { redirect: "follow", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) }).then(
-        (answer) => (answer.ok ? undefined : `it answered ${answer.status}`),
+        (answer) => (answer.status < SERVER_ERROR ? undefined : `it answered ${answer.status}`),
         (error: Error) => messageOf(error.cause ?? error),
       );
       if (failure === undefined) {
@@ -68,7 +82,7 @@ export async function servicesAnswer(
       }
       step.update(failure);
       if (performance.now() > deadline) {
-        step.done(`no good answer from ${url}: ${failure}`);
+        step.done(`no good answer from ${url}: ${failure}${hint}`);
         break;
       }
       await sleep(READY_POLL_MS, signal);
