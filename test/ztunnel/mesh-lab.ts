@@ -51,6 +51,8 @@ export interface MeshLabOptions {
   /** Default 1. */
   readonly threads?: number;
   readonly ca?: TestCaServer;
+  /** What every ztunnel finds in /etc/resolv.conf. Default: what this machine has. */
+  readonly resolvConf?: string;
 }
 
 export const POD_NAMESPACE = "demo";
@@ -268,7 +270,17 @@ export class MeshLab implements AsyncDisposable {
     const directory = join(this.folder, `ztunnel-${name}`);
     mkdirSync(directory, { recursive: true });
     writeFileSync(join(directory, "root.pem"), this.ca.authority.rootsPem);
-    return host.namespace.start(process.execPath, [ZTUNNEL_MAIN, "proxy", "ztunnel"], {
+    const command = [process.execPath, ZTUNNEL_MAIN, "proxy", "ztunnel"];
+    const { resolvConf } = this.#options;
+    if (resolvConf !== undefined) {
+      const file = join(directory, "resolv.conf");
+      writeFileSync(file, resolvConf);
+      // A mount namespace of its own, as a container has it.
+      const script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';
+      command.unshift("unshare", "--mount", "--", "sh", "-c", script, file);
+    }
+    const [program = "", ...args] = command;
+    return host.namespace.start(program, args, {
       directory,
       environment: {
         NODE_NO_WARNINGS: "1",
