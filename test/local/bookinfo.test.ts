@@ -2,11 +2,10 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { formatSocketAddress } from "@tulle/base";
 import { Capture, run, until } from "@tulle/lab";
-import { BOOKINFO, LocalMesh, Workspace } from "./local-mesh.ts";
+import { BOOKINFO, LocalMesh, meshName, Workspace } from "./local-mesh.ts";
 
 /** The sample as a user runs it, in one mesh for all tests of this file: they go from looking to breaking. */
 
-const PORT_OFFSET = 11_000;
 /** What is asked for is one second; a machine that runs other tests beside this one gets some more. */
 const POLICY_TIMEOUT_MS = 2000;
 const CONTROL_PLANE_PORT = 15012;
@@ -19,7 +18,7 @@ let mesh: LocalMesh;
 
 before(async () => {
   workspace = Workspace.copyOf(BOOKINFO);
-  mesh = await LocalMesh.start(workspace.path, { name: "bookinfo", portOffset: PORT_OFFSET });
+  mesh = await LocalMesh.start(workspace.path, { name: meshName("b") });
 });
 
 after(async () => {

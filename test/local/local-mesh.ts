@@ -23,6 +23,13 @@ const READY_TEXT = "Ctrl-C ends the mesh";
 /** Several starts share two cores with other tests. */
 const START_TIMEOUT_MS = 90_000;
 const STOP_TIMEOUT_MS = 30_000;
+/**
+ * Published ports of tests: below those that the kernel gives to clients (32768 on), and in steps that no two ports of our
+ * fixtures differ by, so that test processes that run at the same time never want the same one.
+ */
+const FIRST_OFFSET = 3000;
+const OFFSET_STEP = 7;
+const OFFSETS = 2800;
 /** Pods run under user ids from here on. */
 const FIRST_POD_UID = 1_900_000_000;
 
@@ -31,26 +38,30 @@ export interface Exit {
   readonly output: string;
 }
 
+/** Of this test process's meshes, which run one after another. */
+export const PORT_OFFSET = FIRST_OFFSET + (process.pid % OFFSETS) * OFFSET_STEP;
+
+/** A mesh name that no other test process has; `letter` tells the meshes of one process apart. */
+export function meshName(letter: string): string {
+  return `${letter}${process.pid.toString(36)}`;
+}
+
 export interface StartOptions {
-  /** 1 to 8 letters and digits, different in each test file. */
   readonly name: string;
-  readonly portOffset?: number;
   /** Default 60. */
   readonly readySeconds?: number;
 }
 
 export class LocalMesh implements AsyncDisposable {
   readonly name: string;
-  readonly portOffset: number;
   readonly #child: ChildProcess;
   readonly #exit: Promise<number | null>;
   #output = "";
   #over = false;
 
-  private constructor(directory: string, { name, portOffset = 0, readySeconds = 60 }: StartOptions) {
+  private constructor(directory: string, { name, readySeconds = 60 }: StartOptions) {
     this.name = name;
-    this.portOffset = portOffset;
-    const options = { name, "port-offset": portOffset, "ready-timeout": readySeconds };
+    const options = { name, "port-offset": PORT_OFFSET, "ready-timeout": readySeconds };
     const flags = Object.entries(options).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
     const args = [CLI, "up", directory, ...flags];
     this.#child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
@@ -101,7 +112,7 @@ export class LocalMesh implements AsyncDisposable {
   }
 
   url(port: number, path = "/"): string {
-    return `http://localhost:${port + this.portOffset}${path}`;
+    return `http://localhost:${port + PORT_OFFSET}${path}`;
   }
 
   /** Names of the network namespaces of this mesh. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { run, until } from "@tulle/lab";
-import { LocalMesh, Workspace } from "./local-mesh.ts";
+import { LocalMesh, meshName, Workspace } from "./local-mesh.ts";
 
 /** What a pod is given, what it cannot do, and how pods in and outside the mesh reach each other. */
 
@@ -19,7 +19,7 @@ let mesh: LocalMesh;
 
 before(async () => {
   workspace = Workspace.copyOf(fileURLToPath(new URL("fixtures/prober", import.meta.url)));
-  mesh = await LocalMesh.start(workspace.path, { name: "pods", portOffset: 12_000 });
+  mesh = await LocalMesh.start(workspace.path, { name: meshName("p") });
 });
 
 after(async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { touches } from "./address-range.ts";
+import { reserveRange, touches } from "./address-range.ts";
 
 const cases: readonly (readonly [route: string, touches: boolean])[] = [
   ["10.201.0.0/17", true],
@@ -18,3 +18,13 @@ for (const [route, expected] of cases) {
     assert.equal(touches(route, 201), expected);
   });
 }
+
+test("two meshes that start at the same time get different ranges, and a range can be had again", async () => {
+  const [a, b] = await Promise.all([reserveRange(), reserveRange()]);
+  assert.notEqual(a.plan.gateway.v4, b.plan.gateway.v4);
+  a.release();
+  const c = await reserveRange();
+  assert.equal(c.plan.gateway.v4, a.plan.gateway.v4);
+  b.release();
+  c.release();
+});

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
+import { createServer, type Server } from "node:net";
 import { cidrContains, isIpv6, parseCidr } from "@tulle/base";
 import { run } from "@tulle/lab";
 import { type AddressPlan, addressPlan } from "./objects/addresses.ts";
@@ -7,14 +8,39 @@ import { type AddressPlan, addressPlan } from "./objects/addresses.ts";
 const FIRST_RANGE = 201;
 const LAST_RANGE = 249;
 
-/** The first range that no route of this machine touches. Rejects when all are taken. */
-export async function chooseRange(): Promise<AddressPlan> {
-  const routes = JSON.parse(await run("ip", ["-json", "route", "show", "table", "all"])) as { readonly dst: string }[];
-  const taken = routes.map(({ dst }) => dst).filter((dst) => dst !== "default" && !isIpv6(dst));
+export interface ReservedRange {
+  readonly plan: AddressPlan;
+  /** Lets another mesh have it; the end of this process does, too. */
+  readonly release: () => void;
+}
+
+/** Reserves the first range that no route and no other mesh of this machine touches. Rejects when all are taken. */
+export async function reserveRange(): Promise<ReservedRange> {
   for (let second = FIRST_RANGE; second <= LAST_RANGE; second++) {
-    if (!taken.some((dst) => touches(dst, second))) return addressPlan(second, hasIpv6());
+    const lock = await lockRange(second);
+    if (lock === undefined) continue;
+    // Looked at under the lock: a mesh that has just started shows either as a lock or as a route.
+    const routes = JSON.parse(await run("ip", ["-json", "route", "show", "table", "all"])) as {
+      readonly dst: string;
+    }[];
+    const taken = routes.some(({ dst }) => dst !== "default" && !isIpv6(dst) && touches(dst, second));
+    if (!taken) return { plan: addressPlan(second, hasIpv6()), release: () => lock.close() };
+    lock.close();
   }
   throw new Error(`every range from 10.${FIRST_RANGE}.0.0/16 to 10.${LAST_RANGE}.0.0/16 is in use on this machine`);
+}
+
+/** An abstract Unix socket (unix(7)): one process can have it, and the kernel takes it back when that process ends. */
+function lockRange(second: number): Promise<Server | undefined> {
+  return new Promise((resolve, reject) => {
+    const server = createServer((socket) => socket.destroy());
+    server.unref();
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EADDRINUSE") resolve(undefined);
+      else reject(error);
+    });
+    server.listen(`\0tulle/10.${second}.0.0/16`, () => resolve(server));
+  });
 }
 
 /** Whether a route's destination and 10.<second>.0.0/16 have an address in common. */

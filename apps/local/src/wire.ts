@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { messageOf } from "@tulle/base";
-import { chooseRange } from "./address-range.ts";
+import { reserveRange } from "./address-range.ts";
 import type { LocalConfig } from "./config.ts";
 import { INGRESS_POD_KEY, Ingress, ingressPod } from "./ingress/ingress.ts";
 import { checkMachine, firewallHint } from "./machine.ts";
@@ -61,7 +61,8 @@ async function start(config: LocalConfig, progress: Progress, signal: AbortSigna
 
   const names = meshNames(config.name);
   await takeOwnership(names, undo);
-  const plan = await chooseRange();
+  const { plan, release: releaseRange } = await reserveRange();
+  undo.push(releaseRange);
   const lan: Lan = { bridge: names.bridge, gateway: plan.gateway, v4Bits: plan.v4Bits, v6Bits: plan.v6Bits };
   const folders = makeFolders(names);
   const network = progress.step("network");
