@@ -64,7 +64,9 @@ export class LocalMesh implements AsyncDisposable {
     const options = { name, "port-offset": PORT_OFFSET, "ready-timeout": readySeconds };
     const flags = Object.entries(options).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
     const args = [CLI, "up", directory, ...flags];
-    this.#child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+    // A test process that is ended from outside takes its mesh with it, in an orderly way.
+    const command = ["--pdeathsig", "TERM", process.execPath, ...args];
+    this.#child = spawn("setpriv", command, { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => (this.#output += text));
     }

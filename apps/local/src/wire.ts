@@ -41,6 +41,8 @@ export async function runLocalMesh(config: LocalConfig, progress: Progress, sign
     await start(config, progress, signal, undo);
   } finally {
     if (undo.length > 0) {
+      // After the ^C that a terminal shows.
+      progress.note("");
       const step = progress.step("taking everything down");
       for (const action of undo.toReversed()) {
         // One part that cannot be taken down must not keep the others from it.

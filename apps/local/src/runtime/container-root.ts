@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import type { AddressPair } from "../objects/addresses.ts";
 
 /** What a pod's processes see instead of the host: a root of their own made of a few read-only mounts. */
@@ -17,7 +17,7 @@ const MAX_PROCESSES = 2000;
 
 /**
  * Runs as root in new mount, PID, IPC and UTS namespaces, builds the root and gives up everything:
- * $1 empty folder to build in, $2 the pod's own /etc files, $3 the user's folder, $4 Node's folder, $5 uid, $6 host name;
+ * $1 empty folder to build in, $2 the pod's own /etc files, $3 the user's folder, $4 Node's binary, $5 uid, $6 host name;
  * then NAME=value pairs, `--`, and the command.
  */
 export const LAUNCH_SCRIPT = `
@@ -39,7 +39,7 @@ for f in ${HOST_ETC}; do
 done
 cp "$etc"/* "$root/etc/"
 mount -o bind,ro,nosuid,nodev "$app" "$root${APP_FOLDER}"
-[ -z "$node" ] || mount -o bind,ro,nosuid,nodev "$node" "$root${NODE_FOLDER}"
+[ -z "$node" ] || { : >"$root${NODE_FOLDER}/node"; mount -o bind,ro,nosuid,nodev "$node" "$root${NODE_FOLDER}/node"; }
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount -t tmpfs -o mode=1777,size=64m,nosuid,nodev tmpfs "$root/tmp"
 for f in null zero full random urandom; do : >"$root/dev/$f"; mount -o bind /dev/$f "$root/dev/$f"; done
@@ -54,8 +54,8 @@ exec prlimit --nproc=${MAX_PROCESSES} --core=0 chroot "$root" setpriv --reuid "$
 
 /** Where the command `node` of a pod comes from: the Node that runs the mesh. */
 export interface NodeForPods {
-  /** A folder to show as /opt/node; empty when /usr holds it anyway. */
-  readonly folder: string;
+  /** A binary to show in /opt/node; empty when /usr holds it anyway. Its folder stays the host's own. */
+  readonly binary: string;
   /** The PATH of every pod that does not set its own. */
   readonly path: string;
 }
@@ -63,12 +63,9 @@ export interface NodeForPods {
 const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 export function nodeForPods(execPath: string): NodeForPods {
-  if (execPath.startsWith("/usr/")) return { folder: "", path: `${dirname(execPath)}:${SYSTEM_PATH}` };
-  const bin = dirname(execPath);
-  const prefix = dirname(bin);
-  // Libraries that a Node build keeps beside itself are found relative to bin; a bare binary brings only its own folder.
-  if (basename(bin) === "bin" && prefix !== "/") return { folder: prefix, path: `${NODE_FOLDER}/bin:${SYSTEM_PATH}` };
-  return { folder: bin, path: `${NODE_FOLDER}:${SYSTEM_PATH}` };
+  return execPath.startsWith("/usr/")
+    ? { binary: "", path: `${dirname(execPath)}:${SYSTEM_PATH}` }
+    : { binary: execPath, path: `${NODE_FOLDER}:${SYSTEM_PATH}` };
 }
 
 export interface EtcOptions {

@@ -13,7 +13,7 @@ export interface ContainerOptions {
   readonly namespace: string;
   readonly hostname: string;
   readonly uid: number;
-  /** An empty folder to build the root in, the pod's /etc files, the user's folder, Node's folder. */
+  /** An empty folder to build the root in, the pod's /etc files, the user's folder, Node's binary. */
   readonly folders: { readonly mount: string; readonly etc: string; readonly app: string; readonly node: string };
   readonly log: LogFile;
   /** Called with every new process that has a message channel. */

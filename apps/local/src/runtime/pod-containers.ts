@@ -76,7 +76,7 @@ export class PodContainers {
         mount: mountFolder,
         etc: join(podsFolder, pod.metadata.uid),
         app: one.appFolder ?? appFolder,
-        node: node.folder,
+        node: node.binary,
       },
       log: new LogFile(join(logsFolder, `${namespace}.${name}.${one.spec.name}.log`)),
       attach: attach.get(`${namespace}/${name}`),
