@@ -188,6 +188,32 @@ test("both address families carry the mesh's traffic", async () => {
   }
 });
 
+test("a new pod is held back, without a process, until its ztunnel has taken it", async () => {
+  const pids = [...mesh.output.matchAll(/^node-\d +\S+ +ztunnel +(\d+)/gm)].map(([, pid]) => Number(pid));
+  assert.equal(pids.length, 2);
+  const ratings = workspace.read("ratings.yaml");
+  const pod = () => mesh.namespaces().find((name) => name.includes("bookinfo.late-v1"));
+  for (const pid of pids) process.kill(pid, "SIGSTOP");
+  try {
+    const late = ratings
+      .slice(ratings.lastIndexOf("---"))
+      .replaceAll("ratings-v1", "late-v1")
+      .replaceAll("app: ratings", "app: late");
+    workspace.write("late.yaml", late);
+    const guarded = async () =>
+      (await run("nft", ["list", "tables"], { namespace: `/run/netns/${pod()}` })).includes("tulle-guard");
+    await until(async () => pod() !== undefined && (await guarded()), { what: "the guard of the new pod" });
+    assert.equal(await mesh.processOf("bookinfo.late"), undefined);
+  } finally {
+    for (const pid of pids) process.kill(pid, "SIGCONT");
+  }
+  await until(() => mesh.processOf("bookinfo.late"), { what: "the pod to start", timeoutMs: 20_000 });
+  const tables = await run("nft", ["list", "tables"], { namespace: `/run/netns/${pod()}` });
+  assert.ok(!tables.includes("tulle-guard") && tables.includes("tulle-pod"), tables);
+  workspace.remove("late.yaml");
+  await until(() => pod() === undefined, { what: "the pod to go" });
+});
+
 test("after a ztunnel is killed traffic comes back, and never in plaintext", async () => {
   await using capture = await Capture.start("/proc/self/ns/net", mesh.bridge, "tcp");
   const row = /^node-1 +\S+ +ztunnel +(\d+)/m.exec(mesh.output);

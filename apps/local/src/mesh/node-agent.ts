@@ -52,11 +52,6 @@ export class NodeAgent implements PodMesh {
     });
   }
 
-  /** ztunnels that have taken their snapshot. */
-  get connected(): number {
-    return this.#zds.connected;
-  }
-
   async enrol(pod: Pod, namespace: LabNamespace, fresh: boolean): Promise<void> {
     // A pod that has never run: nothing may leave it before it is captured. One that runs must not lose a connection:
     // ztunnel listens first.

@@ -94,10 +94,6 @@ export class MeshNode {
     return this.#options.node.address.v4;
   }
 
-  get restarts(): number {
-    return this.#ztunnel.restarts;
-  }
-
   /** Undefined when it is ready, else what its readiness server says. */
   notReady(): Promise<string | undefined> {
     return this.#get(READINESS_PORT, "/healthz/ready");
