@@ -5,6 +5,7 @@ import { dumpState, explain, type MeshChange, MeshState } from "@tulle/mesh";
 import { TelemetryHub } from "@tulle/telemetry";
 import { Profiler } from "./admin/profiler.ts";
 import { startAdminServer } from "./admin/server.ts";
+import { checkCapabilities } from "./capability-check.ts";
 import type { Config } from "./config.ts";
 import { dumpConfig, printConfig } from "./config-dump.ts";
 import { createPodCounters } from "./data/limits.ts";
@@ -41,6 +42,7 @@ export async function startZtunnel(config: Config): Promise<Ztunnel> {
   const shownConfig = dumpConfig(config, process.argv.slice(2).join(" "));
   logStart(log, config, printVersion(version), printConfig(shownConfig));
   hub.metrics.build("ztunnel", config.istioVersion);
+  if (config.mode === "shared") checkCapabilities();
 
   const exit = Promise.withResolvers<number>();
   const fatal = (error: unknown) => {
