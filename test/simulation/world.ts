@@ -1,5 +1,16 @@
 import type { SocketAddress } from "@tulle/base";
-import { encodeChange, type MeshChange, type Policy, type Service, serviceKey, type Workload } from "@tulle/mesh";
+import {
+  encodeChange,
+  type MeshChange,
+  newMatch,
+  newPolicy,
+  newService,
+  newWorkload,
+  type Policy,
+  type Service,
+  serviceKey,
+  type Workload,
+} from "@tulle/mesh";
 import { type NetworkFaults, type SimulatedNamespace, SimulatedNetwork, type SimulatedReactor } from "@tulle/reactor";
 import { createDataTelemetry, createThreadTelemetry, LogFilter } from "@tulle/telemetry";
 import { createPodCounters, PodBudget } from "../../apps/ztunnel/src/data/limits.ts";
@@ -216,73 +227,38 @@ function namesOf(change: MeshChange): string[] {
 
 /** The service that all pods of these names belong to. */
 export function serviceOf(name: string, vips: readonly string[]): Service {
-  return {
+  return newService({
     name,
     namespace: NAMESPACE,
     hostname: `${name}.${NAMESPACE}.svc.cluster.local`,
     vips: vips.map((ip) => ({ network: "", ip })),
-    cidrVips: [],
     ports: new Map([[SERVICE_PORT, TARGET_PORT]]),
-    subjectAltNames: [],
-    waypoint: undefined,
-    weightedWaypoints: [],
-    loadBalancer: undefined,
-    ipFamilies: undefined,
     canonical: true,
-    visibility: "Public",
-  };
+  });
 }
 
 export function workloadOf(pod: SimulatedPod, overrides: Partial<Workload> = {}): Workload {
-  return {
+  return newWorkload({
     uid: `Kubernetes//Pod/${NAMESPACE}/${pod.name}`,
     name: pod.name,
     namespace: NAMESPACE,
-    trustDomain: "cluster.local",
     serviceAccount: pod.name,
     addresses: pod.ips,
-    hostname: "",
-    network: "",
     protocol: pod.enrolled ? "HBONE" : "TCP",
-    hostNetwork: false,
-    nativeTunnel: false,
     node: pod.node,
-    waypoint: undefined,
-    networkGateway: undefined,
-    applicationTunnel: undefined,
-    services: new Map(),
-    authorizationPolicies: [],
-    healthy: true,
-    capacity: 1,
-    clusterId: "Kubernetes",
-    locality: { region: "", zone: "", subzone: "" },
     workloadName: pod.name,
-    workloadType: "deployment",
     canonicalName: pod.name,
     canonicalRevision: "latest",
     ...overrides,
-  };
+  });
 }
 
 /** DENY whoever is not one of these service accounts. */
 export function allowOnly(name: string, serviceAccounts: readonly string[]): Policy {
-  const match = {
-    namespaces: [],
-    notNamespaces: [],
-    principals: [],
-    notPrincipals: serviceAccounts.map(
-      (account) => ({ kind: "exact", value: `cluster.local/ns/${NAMESPACE}/sa/${account}` }) as const,
-    ),
-    serviceAccounts: [],
-    notServiceAccounts: [],
-    sourceIps: [],
-    notSourceIps: [],
-    destinationIps: [],
-    notDestinationIps: [],
-    destinationPorts: [],
-    notDestinationPorts: [],
-  };
-  return { name, namespace: NAMESPACE, scope: "Namespace", action: "Deny", dryRun: false, rules: [[[match]]] };
+  const notPrincipals = serviceAccounts.map(
+    (account) => ({ kind: "exact", value: `cluster.local/ns/${NAMESPACE}/sa/${account}` }) as const,
+  );
+  return newPolicy({ name, namespace: NAMESPACE, action: "Deny", rules: [[[newMatch({ notPrincipals })]]] });
 }
 
 function silentFilter(): LogFilter {
