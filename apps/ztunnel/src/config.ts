@@ -2,7 +2,6 @@ import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import {
   ADMIN_PORT,
-  formatIdentity,
   type Identity,
   MeshError,
   METRICS_PORT,
@@ -272,9 +271,4 @@ function readFilter(env: EnvironmentReader): LogFilter {
   if (filter instanceof LogFilter) return filter;
   env.problem(`RUST_LOG: "${filter.invalid}" is not a level or scope=level`);
   return LogFilter.default;
-}
-
-/** `spiffe://…` of ztunnel's own pod. */
-export function selfIdentity(config: Config): string | undefined {
-  return config.self && formatIdentity(config.self.identity);
 }

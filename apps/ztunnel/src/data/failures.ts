@@ -15,10 +15,6 @@ export function connectFailed(error: number): MeshError {
   return failure("CONNECT_FAILED", "upstream", `connection failed: ${errnoText(-error)}`);
 }
 
-export function ioError(error: number): MeshError {
-  return failure("IO_ERROR", "upstream", `io error: ${errnoText(-error)}`);
-}
-
 export function unknownLocalWorkload(info: {
   readonly serviceAccount: string;
   readonly namespace: string;

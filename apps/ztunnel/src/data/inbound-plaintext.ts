@@ -61,10 +61,9 @@ export class InboundPlaintext implements Waiting, ConnectionHandler {
     else this.#end(error);
   }
 
-  reevaluate(): void {
+  reevaluate(local: Workload): void {
     if (this.#over || !this.#registered || this.#missing !== undefined) return;
-    const local = this.#proxy.localWorkload() ?? this.#local;
-    if (local === undefined || this.#authorize(local).kind !== "denied") return;
+    if (this.#authorize(local).kind !== "denied") return;
     this.#proxy.context.telemetry.count("connections_closed_by_policy");
     this.abort(policyChange());
   }

@@ -74,12 +74,9 @@ export class InboundTunnel implements Waiting, ConnectionHandler {
   }
 
   /** Policy has changed: cuts the connection if it would be denied now. A missing policy does not cut a live one. */
-  reevaluate(): void {
+  reevaluate(local: Workload): void {
     if (this.#over || this.#target === undefined || this.#missing !== undefined) return;
-    const local = this.#proxy.localWorkload() ?? this.#local;
-    if (local === undefined) return;
-    const verdict = this.#authorize(local, this.#target);
-    if (verdict.kind !== "denied") return;
+    if (this.#authorize(local, this.#target).kind !== "denied") return;
     this.#proxy.context.telemetry.count("connections_closed_by_policy");
     this.abort(policyChange());
   }

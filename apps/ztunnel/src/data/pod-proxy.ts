@@ -172,7 +172,7 @@ export class PodProxy {
     const local = this.localWorkload();
     if (this.kind === "self" || local === undefined) return;
     if (!scopes.some((scope) => scopeTouches(scope, local))) return;
-    for (const inbound of [...this.#inbound]) inbound.reevaluate();
+    for (const inbound of [...this.#inbound]) inbound.reevaluate(local);
   }
 
   /** This address belongs to another workload now. */

@@ -17,7 +17,7 @@ export interface DataThreadParts {
   readonly telemetry: DataTelemetry;
   readonly podCounters: Int32Array;
   readonly createContext: CreateContext;
-  /** Takes over a descriptor of a network namespace. */
+  /** A handle of its own for the namespace behind a descriptor that the main thread lends. */
   readonly adoptNamespace: (descriptor: number) => Namespace & { close(): void };
   readonly report: (report: Report) => void;
 }
@@ -76,11 +76,6 @@ export class DataThread {
 
   get exiting(): boolean {
     return this.#exit;
-  }
-
-  /** Lives until `exit`; used by /explain, the simulator and tests. */
-  get state(): MeshState {
-    return this.#context.state;
   }
 
   handle(command: Command): void {
