@@ -1,13 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import {
-  ADMIN_PORT,
-  type Identity,
-  MeshError,
-  METRICS_PORT,
-  PACKET_MARK,
-  READINESS_PORT,
-} from "@tulle/base";
+import { ADMIN_PORT, type Identity, MeshError, METRICS_PORT, PACKET_MARK, READINESS_PORT } from "@tulle/base";
 import { LogFilter, type LogFormat } from "@tulle/telemetry";
 import {
   type ControlPlaneConfig,
