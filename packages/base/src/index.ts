@@ -5,3 +5,4 @@ export * from "./identity.ts";
 export * from "./ip.ts";
 export * from "./log.ts";
 export * from "./ports.ts";
+export * from "./well-known.ts";
