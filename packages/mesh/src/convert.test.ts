@@ -267,10 +267,16 @@ describe("a service", () => {
         kind: "Service",
         namespace: "bookinfo",
         name: "reviews",
-        type: "istio.io/WaypointBound",
-        status: "False",
-        reason: "WaypointIsNotReady",
-        message: 'waypoint "bookinfo/wp" is not ready',
+        generation: undefined,
+        manager: "istio-ambient-service",
+        conditions: [
+          {
+            type: "istio.io/WaypointBound",
+            status: "False",
+            reason: "WaypointIsNotReady",
+            message: 'waypoint "bookinfo/wp" is not ready',
+          },
+        ],
       },
     ]);
     const optedOut = { ...SERVICE, metadata: { ...SERVICE.metadata, labels: { "istio.io/use-waypoint": "none" } } };
@@ -422,8 +428,10 @@ describe("an AuthorizationPolicy", () => {
       const { policy, status } = convertAuthorizationPolicy(policyObject(spec), DEFAULT_MESH_SETTINGS);
       assert.ok(policy);
       assert.deepEqual(dumpPolicy(policy)["rules"], rules);
-      if (found === undefined) assert.deepEqual([status?.status, status?.reason], ["True", "Accepted"]);
-      else assert.match(status?.message ?? "", new RegExp(`found: ${found.replace(/[[\]]/g, "\\$&")}\\)`));
+      if (found === undefined)
+        assert.deepEqual([status?.conditions[0]?.status, status?.conditions[0]?.reason], ["True", "Accepted"]);
+      else
+        assert.match(status?.conditions[0]?.message ?? "", new RegExp(`found: ${found.replace(/[[\]]/g, "\\$&")}\\)`));
     });
   }
 
@@ -431,7 +439,7 @@ describe("an AuthorizationPolicy", () => {
     for (const spec of [{ rules: "x" }, { action: "allow" }, { selector: { matchExpressions: [] } }, "x"]) {
       const { policy, status } = convertAuthorizationPolicy(policyObject(spec), DEFAULT_MESH_SETTINGS);
       assert.deepEqual([policy?.action, policy?.rules], ["Deny", [[]]]);
-      assert.deepEqual([status?.status, status?.reason], ["False", "Invalid"]);
+      assert.deepEqual([status?.conditions[0]?.status, status?.conditions[0]?.reason], ["False", "Invalid"]);
     }
   });
 
@@ -439,7 +447,7 @@ describe("an AuthorizationPolicy", () => {
     for (const action of ["AUDIT", "CUSTOM"]) {
       const { policy, status } = convertAuthorizationPolicy(policyObject({ action }), DEFAULT_MESH_SETTINGS);
       assert.equal(policy, undefined);
-      assert.equal(status?.message, `ztunnel does not support the ${action} action`);
+      assert.equal(status?.conditions[0]?.message, `ztunnel does not support the ${action} action`);
     }
   });
 
@@ -640,7 +648,7 @@ describe("a PeerAuthentication", () => {
       peerAuthentications: [own({ mtls: { mode: "strict" }, selector: [] })],
     });
     assert.deepEqual(
-      statuses.map(({ kind, reason, message }) => [kind, reason, message]),
+      statuses.map(({ kind, conditions: [one] }) => [kind, one?.reason, one?.message]),
       [["PeerAuthentication", "Invalid", "cannot be read (selector, mtls.mode): it counts as STRICT there"]],
     );
   });

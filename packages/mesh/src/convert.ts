@@ -1,5 +1,11 @@
 import { convertAuthorizationPolicy, type ConvertedAuthorization } from "./convert/authorization-policy.ts";
-import { DEFAULT_MESH_SETTINGS, type MeshSettings, type ObjectStatus, waypointStatus } from "./convert/context.ts";
+import {
+  DEFAULT_MESH_SETTINGS,
+  type MeshSettings,
+  type ObjectStatus,
+  statusOf,
+  waypointCondition,
+} from "./convert/context.ts";
 import {
   byKey,
   keyOf,
@@ -24,6 +30,7 @@ export { convertAuthorizationPolicy, type ConvertedAuthorization } from "./conve
 export * from "./convert/context.ts";
 export * from "./convert/kubernetes.ts";
 export * from "./convert/peer-authentication.ts";
+export { type MeshChanges, MeshIndex, type MeshSizes } from "./convert/mesh-index.ts";
 export { convertPod, type PodContext, podUid, REDIRECTION_ANNOTATION, selectsPod } from "./convert/pod.ts";
 export { convertService, serviceHostname } from "./convert/service.ts";
 
@@ -65,11 +72,13 @@ export function convert(objects: KubeObjects, settings: MeshSettings = DEFAULT_M
 
   const resources: PutChange[] = policies.sort(byKey(policyKey)).map((policy) => ({ kind: "policy", policy }));
   const convertedServices = objects.services.flatMap((from) => {
-    return convertService(from, namespaces.get(namespaceOf(from)), settings) ?? [];
+    const converted = convertService(from, namespaces.get(namespaceOf(from)), settings);
+    return converted === undefined ? [] : { from, ...converted };
   });
-  for (const { service, waypoint } of convertedServices.sort(byKey(({ service: one }) => serviceKey(one)))) {
+  for (const { from, service, waypoint } of convertedServices.sort(byKey(({ service: one }) => serviceKey(one)))) {
     resources.push({ kind: "service", service });
-    if (waypoint !== undefined) statuses.push(waypointStatus("Service", service.namespace, service.name, waypoint));
+    if (waypoint !== undefined)
+      statuses.push(statusOf("Service", from, "istio-ambient-service", [waypointCondition(waypoint)]));
   }
   const convertedPods = objects.pods.flatMap((pod) => {
     const namespace = namespaceOf(pod);
@@ -80,11 +89,12 @@ export function convert(objects: KubeObjects, settings: MeshSettings = DEFAULT_M
       services: services.get(namespace) ?? [],
       policies: attachedPolicies(pod, selected, peers, settings),
     };
-    return convertPod(pod, context) ?? [];
+    const converted = convertPod(pod, context);
+    return converted === undefined ? [] : { pod, ...converted };
   });
-  for (const { workload, waypoint } of convertedPods.sort(byKey(({ workload: one }) => one.uid))) {
+  for (const { pod, workload, waypoint } of convertedPods.sort(byKey(({ workload: one }) => one.uid))) {
     resources.push({ kind: "workload", workload });
-    if (waypoint !== undefined) statuses.push(waypointStatus("Pod", workload.namespace, workload.name, waypoint));
+    if (waypoint !== undefined) statuses.push(statusOf("Pod", pod, "tulle-ambient-pod", [waypointCondition(waypoint)]));
   }
   return { resources, statuses: statuses.sort(byKey((status) => `${status.kind} ${status.namespace}/${status.name}`)) };
 }

@@ -135,11 +135,13 @@ export class ControlPlane {
   /** What of a policy is not enforced as it is written, once for every wording. */
   #complain(statuses: readonly ObjectStatus[]): void {
     const now = new Map<string, string>();
-    for (const { kind, namespace, name, reason, message } of statuses) {
-      if (reason === "Accepted" || reason === "WaypointAccepted") continue;
-      const about = `${kind} ${namespace}/${name}`;
-      now.set(about, message);
-      if (this.#complaints.get(about) !== message) this.#log.warn(`${about}: ${message}`);
+    for (const { kind, namespace, name, conditions } of statuses) {
+      for (const { reason, message } of conditions) {
+        if (reason === "Accepted" || reason === "WaypointAccepted") continue;
+        const about = `${kind} ${namespace}/${name}`;
+        now.set(about, message);
+        if (this.#complaints.get(about) !== message) this.#log.warn(`${about}: ${message}`);
+      }
     }
     this.#complaints.clear();
     for (const [about, message] of now) this.#complaints.set(about, message);

@@ -2,7 +2,7 @@ import { newMatch } from "../defaults.ts";
 import type { Policy, PolicyMatch } from "../model.ts";
 import { isEmptyMatch } from "../rule-compiler.ts";
 import { isRecord, readOperation, type ReadConditions, readSource, readWhen } from "./attributes.ts";
-import type { MeshSettings, ObjectStatus } from "./context.ts";
+import { type Condition, type MeshSettings, type ObjectStatus, statusOf } from "./context.ts";
 import { annotationOf, type KubePolicy, type Labels, nameOf, namespaceOf, parseGoBool } from "./kubernetes.ts";
 
 export interface ConvertedAuthorization {
@@ -27,7 +27,7 @@ const MALFORMED = "malformed spec";
 export function convertAuthorizationPolicy(from: KubePolicy, settings: MeshSettings): ConvertedAuthorization {
   const spec = readSpec(from.spec);
   if (spec.targeted) return { policy: undefined, selector: undefined, status: undefined };
-  const status = statusOf(from);
+  const status = conditionOf(from);
   if (spec.action === "AUDIT" || spec.action === "CUSTOM") {
     const message = `ztunnel does not support the ${spec.action} action`;
     return { policy: undefined, selector: undefined, status: status("False", "UnsupportedValue", message) };
@@ -153,14 +153,9 @@ function consequence(action: "ALLOW" | "DENY", emptied: boolean): string {
     : "This DENY policy is enforced without them: more is denied than asked for. Use a waypoint for them.";
 }
 
-function statusOf(from: KubePolicy) {
-  return (status: ObjectStatus["status"], reason: ObjectStatus["reason"], message: string): ObjectStatus => ({
-    kind: "AuthorizationPolicy",
-    namespace: namespaceOf(from),
-    name: nameOf(from),
-    type: "ZtunnelAccepted",
-    status,
-    reason,
-    message,
-  });
+function conditionOf(from: KubePolicy) {
+  return (status: Condition["status"], reason: string, message: string): ObjectStatus =>
+    statusOf("AuthorizationPolicy", from, "istio-ambient-ztunnel-policy", [
+      { type: "ZtunnelAccepted", status, reason, message },
+    ]);
 }

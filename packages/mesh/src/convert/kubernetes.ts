@@ -6,6 +6,8 @@
 export interface ObjectMeta {
   readonly name?: string | undefined;
   readonly namespace?: string | undefined;
+  readonly uid?: string | undefined;
+  readonly generation?: number | undefined;
   readonly generateName?: string | undefined;
   readonly labels?: Labels | undefined;
   readonly annotations?: Labels | undefined;
@@ -17,6 +19,13 @@ export interface ObjectMeta {
 }
 
 export type Labels = Readonly<Record<string, string>>;
+
+/** Any object of the API. */
+export interface KubeObjectLike {
+  readonly metadata?: ObjectMeta | undefined;
+  readonly spec?: unknown;
+  readonly status?: unknown;
+}
 
 export interface KubeNamespace {
   readonly metadata?: ObjectMeta | undefined;

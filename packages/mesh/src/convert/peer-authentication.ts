@@ -3,7 +3,7 @@ import { newMatch, newPolicy } from "../defaults.ts";
 import type { Policy, PolicyKey } from "../model.ts";
 import { isRecord } from "./attributes.ts";
 import { readSelector } from "./authorization-policy.ts";
-import type { MeshSettings, ObjectStatus } from "./context.ts";
+import { type MeshSettings, type ObjectStatus, statusOf } from "./context.ts";
 import { type KubePolicy, type Labels, nameOf, namespaceOf, selects } from "./kubernetes.ts";
 
 /** What mutual TLS a level asks for; undefined: what the level above asks for. */
@@ -53,7 +53,7 @@ export function readPeerAuthentication(from: KubePolicy, settings: MeshSettings)
     selector: labels,
     mode,
     ports,
-    status: problems.length === 0 ? undefined : invalid(namespace, name, problems),
+    status: problems.length === 0 ? undefined : invalid(from, problems),
   };
 }
 
@@ -149,8 +149,9 @@ function modeOf(setting: unknown, report: () => void): Strictness {
   }
 }
 
-function invalid(namespace: string, name: string, problems: readonly string[]): ObjectStatus {
+function invalid(from: KubePolicy, problems: readonly string[]): ObjectStatus {
   const message = `cannot be read (${problems.join(", ")}): it counts as STRICT there`;
-  const about = { kind: "PeerAuthentication", namespace, name, type: "ZtunnelAccepted" } as const;
-  return { ...about, status: "False", reason: "Invalid", message };
+  return statusOf("PeerAuthentication", from, "istio-ambient-ztunnel-policy", [
+    { type: "ZtunnelAccepted", status: "False", reason: "Invalid", message },
+  ]);
 }
