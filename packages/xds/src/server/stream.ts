@@ -7,9 +7,9 @@ import { Signal } from "./signal.ts";
 import { ServerSubscription } from "./subscription.ts";
 
 /** Who is on the other end of a stream. */
-export interface XdsPeer {
-  /** What authentication has shown; for the log. */
-  readonly principal: string;
+export interface XdsPeer<P = unknown> {
+  /** What authentication has shown. */
+  readonly principal: P;
   readonly node: core.Node;
 }
 
@@ -20,6 +20,14 @@ export interface XdsType {
   readonly alwaysWildcard?: boolean;
   /** Keys that an on-demand client is subscribed to unasked: `node:<name>` gives a proxy its own workloads. */
   readonly impliedKeys?: (peer: XdsPeer) => readonly string[];
+}
+
+/** A served type, what is served of it, and how far streams were told of it. */
+export interface ServedType {
+  readonly type: XdsType;
+  readonly cache: ResourceCache;
+  /** The cache's sequence at the last time that streams were told of changes. */
+  told: number;
 }
 
 export interface Nack {
@@ -33,14 +41,30 @@ export interface TypeStatus {
   readonly typeUrl: string;
   readonly sentNonce: string;
   readonly ackedNonce: string;
+  /** Milliseconds since the epoch of the last acknowledgement; 0 before the first. */
+  readonly ackedAt: number;
   /** The last refusal, unless something was accepted since. */
   readonly error: string | undefined;
+  readonly wildcard: boolean;
+}
+
+/** A response that was acknowledged, or refused. */
+export interface Ack {
+  readonly typeUrl: string;
+  /** From the change of the cache that the response was made for (or from the request) to here. */
+  readonly tookMs: number;
+  readonly accepted: boolean;
 }
 
 export interface StreamOptions {
-  readonly types: ReadonlyMap<string, { readonly type: XdsType; readonly cache: ResourceCache }>;
+  readonly types: ReadonlyMap<string, ServedType>;
   readonly peer: XdsPeer;
+  /** Whether the client may subscribe to everything of a type; one that does without is left with PERMISSION_DENIED. */
+  readonly wildcard: boolean;
   readonly onNack: (nack: Nack) => void;
+  readonly onAck?: (ack: Ack) => void;
+  /** A response with something in it was handed to the transport. */
+  readonly onSent?: (typeUrl: string, bytes: number) => void;
   readonly ackTimeoutMs: number;
   /** Names the state that is sent: `system_version_info`. */
   readonly version: () => string;
@@ -48,15 +72,32 @@ export interface StreamOptions {
 
 type Response = MessageInitShape<typeof encoded.EncodedDeltaDiscoveryResponseSchema>;
 
+interface Unacked {
+  readonly nonce: string;
+  /** Every change up to this one of the cache's sequence is in it, or in one before. */
+  readonly position: number;
+  /** When there was something to send. */
+  readonly dueSince: number;
+}
+
 interface TypeState {
   readonly typeUrl: string;
   readonly subscription: ServerSubscription;
-  /** Nonces of responses that were not acknowledged, oldest first. */
-  readonly unacked: string[];
+  /** Undefined: a type that is not served. */
+  readonly served: ServedType | undefined;
+  /** Responses that were not acknowledged, oldest first. */
+  readonly unacked: Unacked[];
   /** When the oldest of them was sent. */
   waitingSince: number;
+  /** When the first change or request came that nothing was sent for yet; 0: there is none. */
+  dueSince: number;
   sentNonce: string;
   ackedNonce: string;
+  ackedAt: number;
+  /** The position of the last response that was accepted. */
+  acked: number;
+  /** The last response that was refused, whatever was accepted since. */
+  refused: { readonly position: number; readonly message: string } | undefined;
   error: string | undefined;
 }
 
@@ -89,20 +130,41 @@ export class AdsStream {
   }
 
   status(): TypeStatus[] {
-    return [...this.#states.values()].map(({ typeUrl, sentNonce, ackedNonce, error }) => ({
+    return [...this.#states.values()].map(({ typeUrl, sentNonce, ackedNonce, ackedAt, error, subscription }) => ({
       typeUrl,
       sentNonce,
       ackedNonce,
+      ackedAt,
       error,
+      wildcard: subscription.wildcard,
     }));
+  }
+
+  /**
+   * Whether the client holds, of a type, the state at a position of its cache or a later one. A client that has not asked
+   * for the type may still hold an old state of it: no. `name`: a refusal of this resource counts as not holding it.
+   */
+  holds(typeUrl: string, position: number, name?: string): boolean {
+    const state = this.#states.get(typeUrl);
+    if (state === undefined) return false;
+    const { refused, unacked, subscription, served } = state;
+    if (refused !== undefined && refused.position >= position && name !== undefined) {
+      if (refused.message.includes(name)) return false;
+    }
+    if (state.acked >= position) return true;
+    const idle = unacked.length === 0 && !subscription.hasChanges && !subscription.answerDue;
+    return idle && served !== undefined && served.told >= position;
   }
 
   /** What the cache has changed. */
   changed(typeUrl: string, names: ReadonlyMap<string, number>): void {
-    const subscription = this.#states.get(typeUrl)?.subscription;
-    if (subscription === undefined) return;
+    const state = this.#states.get(typeUrl);
+    if (state === undefined) return;
+    const { subscription } = state;
     subscription.changed(names);
-    if (subscription.hasChanges) this.#work.raise();
+    if (!subscription.hasChanges) return;
+    if (state.dueSince === 0) state.dueSince = performance.now();
+    this.#work.raise();
   }
 
   /** Ends the stream; an error reaches the client. */
@@ -151,6 +213,8 @@ export class AdsStream {
     else {
       if (responseNonce !== "") this.#onAck(state, request);
       state.subscription.request(request);
+      this.#checkWildcard(state);
+      if (state.subscription.answerDue && state.dueSince === 0) state.dueSince = performance.now();
     }
     this.#work.raise();
   }
@@ -159,38 +223,57 @@ export class AdsStream {
     const { typeUrl } = request;
     if (this.#states.size >= MAX_TYPES) throw new RangeError(`more than ${MAX_TYPES} resource types on one stream`);
     // A type that is not served is answered as empty: a client waits for one answer for each.
-    const { type, cache } = this.#options.types.get(typeUrl) ?? {
-      type: { typeUrl },
-      cache: new ResourceCache(typeUrl),
-    };
+    const served = this.#options.types.get(typeUrl);
+    const { type, cache } = served ?? { type: { typeUrl } as XdsType, cache: new ResourceCache(typeUrl) };
     const options = {
       alwaysWildcard: type.alwaysWildcard ?? false,
       impliedKeys: type.impliedKeys?.(this.#options.peer) ?? [],
     };
     const subscription = new ServerSubscription(cache, options, request);
-    const fresh = {
+    const fresh: TypeState = {
       typeUrl,
       subscription,
+      served,
       unacked: [],
       waitingSince: 0,
+      dueSince: performance.now(),
       sentNonce: "",
       ackedNonce: "",
+      ackedAt: 0,
+      acked: -1,
+      refused: undefined,
       error: undefined,
     };
     this.#states.set(typeUrl, fresh);
+    this.#checkWildcard(fresh);
+  }
+
+  #checkWildcard({ typeUrl, subscription }: TypeState): void {
+    if (this.#options.wildcard || !subscription.wildcard) return;
+    this.end(new ConnectError(`${typeUrl}: not everything of it, only what is named`, Code.PermissionDenied));
   }
 
   #onAck(state: TypeState, request: ads.DeltaDiscoveryRequest): void {
-    const place = state.unacked.indexOf(request.responseNonce);
+    const place = state.unacked.findIndex(({ nonce }) => nonce === request.responseNonce);
+    const answered = state.unacked[place];
     // Stale or invented: it acknowledges nothing.
-    if (place < 0) return;
+    if (answered === undefined) return;
     state.unacked.splice(0, place + 1);
     state.waitingSince = performance.now();
     state.ackedNonce = request.responseNonce;
+    state.ackedAt = Date.now();
     state.error = request.errorDetail?.message;
-    if (request.errorDetail === undefined) return;
-    const { message } = request.errorDetail;
-    this.#options.onNack({ typeUrl: state.typeUrl, nonce: request.responseNonce, message });
+    const { typeUrl } = state;
+    const { position } = answered;
+    // What was refused is refused by name; the rest of the response was taken in.
+    state.acked = Math.max(state.acked, position);
+    if (request.errorDetail !== undefined) {
+      const { message } = request.errorDetail;
+      state.refused = { position, message };
+      this.#options.onNack({ typeUrl, nonce: request.responseNonce, message });
+    }
+    const accepted = request.errorDetail === undefined;
+    this.#options.onAck?.({ typeUrl, tookMs: performance.now() - answered.dueSince, accepted });
   }
 
   #nextState(): TypeState | undefined {
@@ -208,15 +291,24 @@ export class AdsStream {
   *#respond(state: TypeState): Generator<Response> {
     const due = state.subscription.answerDue;
     const { resources, removed } = state.subscription.take();
+    const { typeUrl, served, dueSince } = state;
+    state.dueSince = 0;
     if (!due && resources.length === 0 && removed.length === 0) return;
-    for (const part of split(resources)) {
+    const parts = split(resources);
+    for (const [index, part] of parts.entries()) {
       const nonce = `${this.#options.version()}.${++this.#nonces}`;
       if (state.unacked.length === 0) state.waitingSince = performance.now();
-      state.unacked.push(nonce);
+      // Only with the last part does the client hold the whole.
+      const position = index === parts.length - 1 ? (served?.told ?? 0) : -1;
+      state.unacked.push({ nonce, position, dueSince });
       state.sentNonce = nonce;
+      this.#options.onSent?.(
+        typeUrl,
+        part.reduce((sum, { length }) => sum + length, 0),
+      );
       yield {
         systemVersionInfo: this.#options.version(),
-        typeUrl: state.typeUrl,
+        typeUrl,
         nonce,
         resources: part,
         removedResources: removed.splice(0),

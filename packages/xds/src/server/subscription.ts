@@ -69,6 +69,11 @@ export class ServerSubscription {
     return this.#due;
   }
 
+  /** Whether the client gets everything, because it asked for it or because everybody does. */
+  get wildcard(): boolean {
+    return this.#wildcard;
+  }
+
   get hasChanges(): boolean {
     return this.#pending.size > 0;
   }
