@@ -35,11 +35,15 @@ export interface CaPolicy {
   authorize(caller: Caller, identity: Identity, csr: CertificateRequest): Promise<Authorization>;
 }
 
+/** How a request ended, for metrics. */
+export type CaOutcome = "issued" | "unauthenticated" | "bad-csr" | "refused" | "not-signed" | "overload";
+
 export interface CaServiceOptions {
   /** Looked at for each request, so that an authority can be replaced. */
   readonly authority: () => CertificateAuthority;
   readonly policy: CaPolicy;
   readonly log: Log;
+  readonly onOutcome?: (outcome: CaOutcome) => void;
 }
 
 /** A request is a CSR and a few names. */
@@ -68,8 +72,10 @@ export class CaService {
   }
 
   async #bounded(request: ca.IstioCertificateRequest, context: HandlerContext) {
-    if (this.#running >= MAX_CONCURRENT)
+    if (this.#running >= MAX_CONCURRENT) {
+      this.#options.onOutcome?.("overload");
       throw new ConnectError("too many certificate requests", Code.ResourceExhausted);
+    }
     this.#running++;
     try {
       return await this.#create(request, context);
@@ -79,9 +85,10 @@ export class CaService {
   }
 
   async #create(request: ca.IstioCertificateRequest, context: HandlerContext) {
-    const { log } = this.#options;
+    const { log, onOutcome } = this.#options;
     const peer = grpcPeer(context);
     const caller = await this.#authenticate(context, peer);
+    peer.authenticated?.();
     const wanted = request.metadata?.["ImpersonatedIdentity"];
     const fields = {
       peer: peer.address,
@@ -90,10 +97,12 @@ export class CaService {
     };
     const csr = await parseCsr(request.csr).catch((error: unknown) => {
       log.warn("certificate request refused", { ...fields, reason: messageOf(error) });
+      onOutcome?.("bad-csr");
       throw signingError(error);
     });
     const identity = await this.#identityFor(caller, wanted, csr).catch((error: unknown) => {
       log.warn("certificate request refused", { ...fields, reason: messageOf(error) });
+      onOutcome?.("refused");
       throw new ConnectError("request impersonation authentication failure", Code.Unauthenticated);
     });
     try {
@@ -103,8 +112,10 @@ export class CaService {
         ttlMs: Number(request.validityDuration) * 1000,
       });
       log.debug("certificate issued", { ...fields, expires: new Date(issued.notAfter).toISOString() });
+      onOutcome?.("issued");
       return { certChain: [...issued.chain, issued.rootsPem] };
     } catch (error) {
+      onOutcome?.("not-signed");
       log.error("certificate not issued", { ...fields, reason: messageOf(error) });
       throw signingError(error);
     }
@@ -117,6 +128,7 @@ export class CaService {
       .catch((error: unknown): Refusal => ({ ok: false, reason: messageOf(error) }));
     if (result.ok) return result.caller;
     this.#options.log.warn("certificate request refused", { peer: peer.address, reason: result.reason });
+    this.#options.onOutcome?.("unauthenticated");
     throw new ConnectError("request authenticate failure", Code.Unauthenticated);
   }
 

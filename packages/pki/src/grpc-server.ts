@@ -1,5 +1,5 @@
-import type { Http2SecureServer, Http2ServerRequest, ServerHttp2Session } from "node:http2";
-import type { AddressInfo } from "node:net";
+import type { Http2SecureServer, Http2ServerRequest, Http2Session, ServerHttp2Session } from "node:http2";
+import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { type ConnectRouter, createContextKey, createContextValues, type HandlerContext } from "@connectrpc/connect";
 import { uriSans } from "./certificate.ts";
@@ -15,20 +15,33 @@ export interface GrpcServerOptions {
   readonly host?: string;
   /** Default 0: any free one. */
   readonly port?: number;
+  /**
+   * A connection on which nobody has called `GrpcPeer.authenticated` by then is ended, and only so many of them are kept;
+   * default: neither.
+   */
+  readonly unauthenticated?: { readonly timeoutMs: number; readonly maxConnections: number };
+  /** Connections that are in their handshake at a time; one more is closed. Default 1,000. */
+  readonly maxHandshakes?: number;
+  /** Connections in all. Default 10,000. */
+  readonly maxConnections?: number;
+  /** A connection that a limit has closed. */
+  readonly onRefused?: (limit: "handshakes" | "unauthenticated") => void;
 }
 
 export interface GrpcServer {
   readonly port: number;
   /** For the next handshakes; connections that are open stay. */
   setCertificate(certificateChainPem: string, privateKeyPem: string): void;
-  /** Ends every connection. */
-  close(): Promise<void>;
+  /** Ends every connection. With a grace (ms), calls that are under way have so long to end, and clients are told to go. */
+  close(graceMs?: number): Promise<void>;
 }
 
 /** The other side's verified certificate names; empty without a client certificate. */
 export interface GrpcPeer {
   readonly address: string;
   readonly uris: readonly string[];
+  /** To be called when a call on the connection has shown who it is. */
+  readonly authenticated?: () => void;
 }
 
 const peerKey = createContextKey<GrpcPeer>({ address: "", uris: [] });
@@ -42,6 +55,8 @@ const MAX_CONCURRENT_STREAMS = 100;
 /** Old proxies among the clients have no 1.3. */
 const MIN_TLS = "TLSv1.2";
 const MAX_CONNECTIONS = 10_000;
+/** A handshake costs a millisecond of a core: more than that at a time only wait for each other. */
+const MAX_HANDSHAKES = 1_000;
 /** HTTP/2 PING, and how long its answer may take. */
 const PING_INTERVAL_MS = 30_000;
 const PING_TIMEOUT_MS = 10_000;
@@ -55,12 +70,13 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     import("@connectrpc/connect-node"),
   ]);
   const sessions = new Set<ServerHttp2Session>();
+  const strangers = new Strangers(options);
   const clientRoots = options.clientRootsPem === undefined ? {} : { ca: options.clientRootsPem };
   const handler = connectNodeAdapter({
     routes: options.routes,
     readMaxBytes: MAX_REQUEST_BYTES,
     acceptCompression: [],
-    contextValues: (request) => createContextValues().set(peerKey, peerOf(request as Http2ServerRequest)),
+    contextValues: (request) => createContextValues().set(peerKey, peerOf(request as Http2ServerRequest, strangers)),
   });
   const server = createSecureServer(
     {
@@ -76,8 +92,10 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     },
     handler,
   );
-  server.maxConnections = MAX_CONNECTIONS;
+  server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+  boundHandshakes(server, options);
   server.on("session", (session) => {
+    if (!strangers.add(session)) return;
     sessions.add(session);
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     keepAlive(session);
@@ -89,10 +107,19 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   return {
     port: (server.address() as AddressInfo).port,
     setCertificate: (cert, key) => server.setSecureContext({ cert, key, minVersion: MIN_TLS, ...clientRoots }),
-    close: () =>
+    close: (graceMs = 0) =>
       new Promise((resolve) => {
-        server.close(() => resolve());
-        for (const session of sessions) session.destroy();
+        const end = () => {
+          for (const session of sessions) session.destroy();
+        };
+        const late = graceMs > 0 ? setTimeout(end, graceMs) : undefined;
+        server.close(() => {
+          clearTimeout(late);
+          resolve();
+        });
+        // With GOAWAY: nothing new on this connection, what is open may end.
+        if (graceMs > 0) for (const session of sessions) session.close();
+        else end();
       }),
   };
 }
@@ -102,10 +129,72 @@ export function grpcPeer(context: HandlerContext): GrpcPeer {
   return context.values.get(peerKey);
 }
 
-function peerOf(request: Http2ServerRequest): GrpcPeer {
-  const socket = request.stream.session?.socket as TLSSocket | undefined;
+function peerOf(request: Http2ServerRequest, strangers: Strangers): GrpcPeer {
+  const { session } = request.stream;
+  const socket = session?.socket as TLSSocket | undefined;
   const certificate = socket?.authorized === true ? socket.getPeerX509Certificate() : undefined;
-  return { address: socket?.remoteAddress ?? "", uris: certificate === undefined ? [] : uriSans(certificate) };
+  return {
+    address: socket?.remoteAddress ?? "",
+    uris: certificate === undefined ? [] : uriSans(certificate),
+    authenticated: () => strangers.remove(session),
+  };
+}
+
+/** Connections on which nobody has shown who it is: few, and not for long. */
+class Strangers {
+  readonly #limits: GrpcServerOptions["unauthenticated"];
+  readonly #onRefused: GrpcServerOptions["onRefused"];
+  readonly #timers = new Map<Http2Session, NodeJS.Timeout>();
+
+  constructor({ unauthenticated, onRefused }: GrpcServerOptions) {
+    this.#limits = unauthenticated;
+    this.#onRefused = onRefused;
+  }
+
+  /** False: there are too many, it was ended. */
+  add(session: Http2Session): boolean {
+    if (this.#limits === undefined) return true;
+    const { timeoutMs, maxConnections } = this.#limits;
+    // An error of a session that is being thrown away concerns nobody.
+    session.on("error", () => session.destroy());
+    if (this.#timers.size >= maxConnections) {
+      this.#onRefused?.("unauthenticated");
+      session.destroy();
+      return false;
+    }
+    const timer = setTimeout(() => {
+      this.#onRefused?.("unauthenticated");
+      session.destroy();
+    }, timeoutMs);
+    this.#timers.set(session, timer);
+    session.once("close", () => this.remove(session));
+    return true;
+  }
+
+  remove(session: Http2Session | undefined): void {
+    if (session === undefined) return;
+    clearTimeout(this.#timers.get(session));
+    this.#timers.delete(session);
+  }
+}
+
+/** Closes connections that come while too many others are in their handshake. */
+function boundHandshakes(server: Http2SecureServer, options: GrpcServerOptions): void {
+  const { maxHandshakes = MAX_HANDSHAKES, onRefused } = options;
+  const shaking = new Set<string>();
+  // The TLS socket stands upon the one that was accepted: what both know is the other end.
+  const nameOf = ({ remoteAddress, remotePort }: Socket) => `${remoteAddress} ${remotePort}`;
+  server.on("connection", (socket: Socket) => {
+    if (shaking.size >= maxHandshakes) {
+      onRefused?.("handshakes");
+      socket.destroy();
+      return;
+    }
+    const name = nameOf(socket);
+    shaking.add(name);
+    socket.once("close", () => shaking.delete(name));
+  });
+  server.on("secureConnection", (socket: TLSSocket) => shaking.delete(nameOf(socket)));
 }
 
 /** Ends a session whose other end is gone without a word. */
