@@ -212,17 +212,24 @@ test("forget_pending: who waits for a forgotten identity is told, and its answer
   manager.close();
 });
 
-test("without a valid certificate a failure reaches every waiter at once, and later callers too", async () => {
+test("without a valid certificate a failure reaches every waiter at once; a later one cuts the back-off short, once in 250 ms", async () => {
   const { time, source, manager, stateOf } = setUp();
   source.failure = "signing gRPC error (Unavailable): no";
   const waiting = [manager.get(A), manager.get(A)];
   for (const one of waiting) await assert.rejects(one, { message: source.failure, code: "IDENTITY_UNAVAILABLE" });
   assert.equal(stateOf(A), `unavailable: ${source.failure}`);
-  await assert.rejects(manager.get(A), { message: source.failure });
+  await assert.rejects(manager.get(A, "background"), { message: source.failure });
   assert.deepEqual(source.requests, ["a"]);
+  const later = [manager.get(A), manager.get(A)].map((one) => assert.rejects(one, { message: source.failure ?? "" }));
+  await time.advance(249);
+  assert.deepEqual(source.requests, ["a"]);
+  await time.advance(1);
+  await Promise.all(later);
+  assert.deepEqual(source.requests, ["a", "a"]);
   source.failure = undefined;
-  await time.advance(1_000);
-  assert.equal((await manager.get(A)).serialNumber, "1");
+  const last = manager.get(A);
+  await time.advance(250);
+  assert.equal((await last).serialNumber, "1");
   assert.equal(stateOf(A), "available");
   manager.close();
 });
@@ -269,7 +276,9 @@ test("certificate_retention_on_refresh_failure: a certificate serves until its e
   await time.advance(1);
   assert.equal(manager.current(A), undefined);
   assert.equal(stateOf(A), "unavailable: the authority is down");
-  await assert.rejects(manager.get(A), /the authority is down/);
+  const refused = assert.rejects(manager.get(A), /the authority is down/);
+  await time.advance(250);
+  await refused;
   assert.deepEqual(changes, ["a:1", "a:none"]);
   source.failure = undefined;
   await time.advance(150_000);
@@ -291,7 +300,9 @@ test("stress_caching: many identities, many callers, changing luck", async () =>
   for (let round = 0; round < 40; round++) {
     source.failure = round % 5 === 4 ? "bad luck" : undefined;
     const who = Array.from({ length: 30 }, (_, i) => manager.get(identity(`${(i * 7 + round) % 60}`)));
-    await Promise.allSettled(who);
+    const settled = Promise.allSettled(who);
+    await time.advance(250);
+    await settled;
     for (let i = 0; i < 5; i++) manager.forget(identity(`${(round * 11 + i) % 60}`));
     await time.advance(10 * 60_000);
   }

@@ -48,6 +48,10 @@ interface Entry {
   inFlight: boolean;
   /** Counts the waits, so that only the latest one leads to a fetch. */
   waits: number;
+  /** When the last fetch failed, milliseconds since the epoch. */
+  failedAt: number;
+  /** A connection waits, and the next fetch has been moved forward for it. */
+  hurried: boolean;
 }
 
 const CONCURRENCY = 8;
@@ -60,6 +64,8 @@ const RENEWAL_JITTER = 0.05;
 /** Not more often, whatever validity the authority hands out. */
 const MIN_RENEWAL_MS = 1_000;
 const BACKOFF = { initialMs: 1_000, maxMs: 150_000, jitter: 0.2 } as const;
+/** A connection that waits cuts the back-off short, but not below this: the authority is back, or has only now heard of the pod. */
+const HURRIED_RETRY_MS = 250;
 /** Waits are cut into pieces: timers hold 24 days at most, and a machine that slept is noticed. */
 const MAX_WAIT_MS = 3_600_000;
 
@@ -91,12 +97,13 @@ export class SecretManager implements IdentityStore {
     const entry = this.#entryOf(identity);
     const { state } = entry;
     if (state.kind === "available" && this.#isValid(state.certificate)) return state.certificate;
-    if (state.kind === "unavailable") throw unavailable(state.reason);
+    if (state.kind === "unavailable" && priority !== "realtime") throw unavailable(state.reason);
     if (entry.waiters.length >= MAX_WAITERS) throw unavailable(`${MAX_WAITERS} callers wait for ${entry.uri} already`);
     const certificate = new Promise<WorkloadCertificate>((resolve, reject) => {
       entry.waiters.push({ resolve, reject });
     });
-    this.#request(entry, priority);
+    if (state.kind === "unavailable") this.#hurry(entry);
+    else this.#request(entry, priority);
     return certificate;
   }
 
@@ -167,6 +174,8 @@ export class SecretManager implements IdentityStore {
       state: { kind: "initializing" },
       inFlight: false,
       waits: 0,
+      failedAt: 0,
+      hurried: false,
     };
     this.#entries.set(uri, entry);
     return entry;
@@ -190,6 +199,7 @@ export class SecretManager implements IdentityStore {
       if (entry === undefined) return;
       this.#active++;
       entry.inFlight = true;
+      entry.hurried = false;
       void this.#fetch(entry).finally(() => {
         this.#active--;
         this.#pump();
@@ -238,15 +248,22 @@ export class SecretManager implements IdentityStore {
       return;
     }
     entry.state = { kind: "unavailable", reason };
+    entry.failedAt = now;
     rejectAll(entry, unavailable(reason));
     if (state.kind === "available") this.#tell(entry.identity, undefined);
     this.#fetchAt(entry, now + delay);
   }
 
-  #fetchAt(entry: Entry, wall: number): void {
+  #hurry(entry: Entry): void {
+    if (entry.hurried || entry.inFlight) return;
+    entry.hurried = true;
+    this.#fetchAt(entry, entry.failedAt + HURRIED_RETRY_MS, "realtime");
+  }
+
+  #fetchAt(entry: Entry, wall: number, priority: FetchPriority = "background"): void {
     const wait = ++entry.waits;
     void this.#waitUntil(wall, entry.ended.signal).then(() => {
-      if (!entry.ended.signal.aborted && entry.waits === wait) this.#request(entry, "background");
+      if (!entry.ended.signal.aborted && entry.waits === wait) this.#request(entry, priority);
     });
   }
 
