@@ -8,6 +8,8 @@ export { Errno, errnoName, errnoText, orThrow, SystemError } from "./errno.ts";
 export { type DescriptorLimit, descriptorLimit, raiseDescriptorLimit, setDescriptorLimit } from "./limits.ts";
 export { NativeBuffer, NativeView } from "./native-buffer.ts";
 export { currentNamespaceKey, NetNamespace } from "./net-namespace.ts";
+export * from "./netlink/index.ts";
+export { type PeerCredentials, peerCredentials } from "./peer-credentials.ts";
 export * from "./rules/index.ts";
 export { SeqpacketListener, SeqpacketSocket } from "./seqpacket.ts";
 export * from "./socket.ts";

@@ -60,3 +60,6 @@ export const lingerLayout = { onOff: 0, seconds: 4, size: 8 } as const;
 
 /** `struct rlimit64`: two 64-bit numbers. */
 export const rlimitLayout = { soft: 0, hard: 8, size: 16 } as const;
+
+/** `struct ucred`: three ints. */
+export const ucredLayout = { pid: 0, uid: 4, gid: 8, size: 12 } as const;

@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { MeshError } from "@tulle/base";
+import { NetNamespace } from "../net-namespace.ts";
 
 export interface CommandOptions {
   /** Path of a network namespace (`/run/netns/x`) to run in. Default: the caller's. */
@@ -36,34 +37,41 @@ const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 /** Runs a command and returns its standard output. Throws CommandError unless it exits with 0. */
 export function run(program: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
   const { namespace, input, environment, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-  const [file = program, ...rest] = inNamespace(namespace, program, args);
   const command = [program, ...args].join(" ");
   return new Promise((resolve, reject) => {
-    const child = execFile(
-      file,
-      rest,
-      {
-        timeout: timeoutMs,
-        killSignal: "SIGKILL",
-        maxBuffer: MAX_OUTPUT_BYTES,
-        env: { ...process.env, ...environment },
-      },
-      (error, stdout, stderr) => {
-        if (error === null) return resolve(stdout);
-        const exitCode = typeof error.code === "number" ? error.code : undefined;
-        const how =
-          exitCode !== undefined
-            ? `exit code ${exitCode}`
-            : error.killed
-              ? `killed after ${timeoutMs} ms`
-              : error.message;
-        reject(new CommandError(command, how, stderr, exitCode));
-      },
-    );
+    const start = () =>
+      execFile(
+        program,
+        args,
+        {
+          timeout: timeoutMs,
+          killSignal: "SIGKILL",
+          maxBuffer: MAX_OUTPUT_BYTES,
+          env: { ...process.env, ...environment },
+        },
+        (error, stdout, stderr) => {
+          if (error === null) return resolve(stdout);
+          const exitCode = typeof error.code === "number" ? error.code : undefined;
+          const how =
+            exitCode !== undefined
+              ? `exit code ${exitCode}`
+              : error.killed
+                ? `killed after ${timeoutMs} ms`
+                : error.message;
+          reject(new CommandError(command, how, stderr, exitCode));
+        },
+      );
+    const child = namespace === undefined ? start() : startedIn(namespace, start);
     // A child that ends before it has read everything tells so by its exit code.
     child.stdin?.on("error", () => {});
     child.stdin?.end(input ?? "");
   });
+}
+
+/** A child inherits the network namespace of the thread that forks it, which is this one; no other program is needed. */
+function startedIn<T>(namespace: string, start: () => T): T {
+  using opened = NetNamespace.open(namespace);
+  return opened.enter(start);
 }
 
 /** The words that run a program in a namespace; the process keeps its pid, because nsenter executes the program. */

@@ -89,7 +89,7 @@ export async function applyPodRules(namespace: string, options: PodRuleOptions =
     await applyRouting(namespace, routing);
     await applyTables(namespace, { remove: POD_TABLES, add: target.tables });
   }
-  const { direct } = await podConnections(namespace, options.probeIps);
+  const { direct } = podConnections(namespace, options.probeIps);
   return { changed: differences.length > 0, ipv6, notes, establishedBefore: direct.length };
 }
 
@@ -111,7 +111,7 @@ export async function removePodRules(namespace: string): Promise<number> {
   if ([...OWN_TABLES].some((table) => present.has(table))) {
     const [inet] = POD_TABLES.map(tableKey);
     await applyTables(namespace, { remove: POD_TABLES, add: drainingRules(present.has(inet ?? "")) });
-    const { captured } = await podConnections(namespace);
+    const { captured } = podConnections(namespace);
     if (captured > 0) return captured;
     await applyTables(namespace, { remove: POD_TABLES, add: [] });
   }

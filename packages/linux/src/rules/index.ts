@@ -9,5 +9,5 @@ export {
   removePodRules,
   verifyPodRules,
 } from "./enrolment.ts";
-export { type DirectConnection, type PodConnections, podConnections } from "./pod-connections.ts";
+export { classifyConnections, type DirectConnection, type PodConnections, podConnections } from "./pod-connections.ts";
 export { DEFAULT_PROBE_IPS, type PodRuleOptions, podRules } from "./pod-rules.ts";

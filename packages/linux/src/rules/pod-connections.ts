@@ -1,13 +1,6 @@
-import {
-  DNS_PORT,
-  isLoopback,
-  MARK_MASK,
-  OUTBOUND_PORT,
-  PACKET_MARK,
-  parseSocketAddress,
-  type SocketAddress,
-} from "@tulle/base";
-import { run } from "./command.ts";
+import { DNS_PORT, isLoopback, MARK_MASK, OUTBOUND_PORT, PACKET_MARK, type SocketAddress } from "@tulle/base";
+import { CONNECTED_STATES, type SocketEntry, tcpSockets } from "../netlink/tcp-sockets.ts";
+import { NetNamespace } from "../net-namespace.ts";
 import { DEFAULT_PROBE_IPS } from "./pod-rules.ts";
 
 /** TCP connections of a pod, by whether ztunnel has a part in them. */
@@ -23,30 +16,24 @@ export interface DirectConnection {
   readonly peer: SocketAddress;
 }
 
-/** A connected socket as `ss` lists it. */
-interface SocketLine extends DirectConnection {
-  readonly mark: number;
-}
-
 /** Ports to which the application's own connections are redirected. */
 const SERVES_APPLICATION = new Set<number>([OUTBOUND_PORT, DNS_PORT]);
-/** Nothing is left of these but their names. */
-const NOT_CONNECTED = new Set(["LISTEN", "UNCONN", "TIME-WAIT"]);
 
 /**
- * Looks at every TCP socket of a namespace (ss(8); ztunnel's carry its mark). Connections over loopback, between two
- * sockets of the namespace, and with health probes are not counted. Throws CommandError.
+ * Looks at every TCP socket of a namespace (ztunnel's carry its mark). Connections over loopback, between two sockets of
+ * the namespace, and with health probes are not counted. Throws SystemError.
  */
-export async function podConnections(
-  namespace: string,
-  probeIps: readonly string[] = DEFAULT_PROBE_IPS,
-): Promise<PodConnections> {
-  return classifyConnections(await run("ss", ["-H", "-t", "-a", "-n", "-e"], { namespace }), probeIps);
+export function podConnections(namespace: string, probeIps: readonly string[] = DEFAULT_PROBE_IPS): PodConnections {
+  using opened = NetNamespace.open(namespace);
+  const { captured, direct } = classifyConnections(tcpSockets(opened, CONNECTED_STATES), probeIps);
+  return { captured, direct: direct.map(({ local, peer }) => ({ local, peer })) };
 }
 
-/** Exported for tests: `listing` is what `ss -Htane` prints. */
-export function classifyConnections(listing: string, probeIps: readonly string[]): PodConnections {
-  const sockets = listing.split("\n").flatMap(parseLine);
+/** As `podConnections`, of sockets that were listed already. */
+export function classifyConnections<T extends Pick<SocketEntry, "local" | "peer" | "mark">>(
+  sockets: readonly T[],
+  probeIps: readonly string[] = DEFAULT_PROBE_IPS,
+): { readonly captured: number; readonly direct: readonly T[] } {
   const own = sockets.filter(({ mark }) => (mark & MARK_MASK) === PACKET_MARK);
   /** The application's ends that talk to ztunnel, whatever address they believe to talk to. */
   const served = new Set(own.filter(({ local }) => SERVES_APPLICATION.has(local.port)).map(({ peer }) => key(peer)));
@@ -59,18 +46,7 @@ export function classifyConnections(listing: string, probeIps: readonly string[]
       !served.has(key(local)) &&
       !locals.has(pair(peer, local)),
   );
-  return { captured: own.length, direct: direct.map(({ local, peer }) => ({ local, peer })) };
-}
-
-/** `ESTAB 0 0 10.0.0.1:80 [::ffff:10.0.0.2]:5000 uid:0 ino:1 sk:2 fwmark:0x539 <->`; none for what is not connected. */
-function parseLine(line: string): SocketLine[] {
-  const [state, , , localText = "", peerText = "", ...details] = line.trim().split(/\s+/);
-  if (state === undefined || NOT_CONNECTED.has(state)) return [];
-  const local = parseSocketAddress(localText);
-  const peer = parseSocketAddress(peerText);
-  if (local === undefined || peer === undefined) return [];
-  const mark = details.find((word) => word.startsWith("fwmark:"))?.slice("fwmark:".length);
-  return [{ local, peer, mark: mark === undefined ? 0 : Number(mark) }];
+  return { captured: own.length, direct };
 }
 
 function key({ ip, port }: SocketAddress): string {

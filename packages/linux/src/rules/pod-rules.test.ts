@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { drainingRules, guardRules, type PodRuleOptions, podRules } from "./pod-rules.ts";
 import { formatTransaction, type Table } from "./ruleset.ts";
 
-/** The variants of Istio's own golden files (spec: l4-ztunnel §1.8). DNS capture is on only where the name says so. */
+/** The variants of Istio's own golden files, and ours (spec: l4-ztunnel §1.8). DNS capture is on only where the name says so. */
 const VARIANTS: Readonly<Record<string, PodRuleOptions>> = {
   default: {},
   ingress: { dnsCapture: false, ingressMode: true },
@@ -16,6 +16,7 @@ const VARIANTS: Readonly<Record<string, PodRuleOptions>> = {
     virtualInterfaces: ["fake1s0f0", "fake1s0f1"],
   },
   hostprobe: { dnsCapture: false, probeIps: ["169.254.7.128", "e9ac:1e77:90ca:399f:4d6d:ece2:2f9b:3164"] },
+  hostprobe_ports: { probePorts: [8081, 8080, 8081] },
   dns_pod_disabled_and_on_globally: { dnsCapture: false },
   dns_pod_enabled_and_off_globally: { dnsCapture: true },
 };
@@ -55,6 +56,17 @@ test("what is no interface or address cannot get into the ruleset", () => {
     assert.throws(() => podRules({ virtualInterfaces: [name] }), RangeError, JSON.stringify(name));
   }
   assert.throws(() => podRules({ probeIps: ["169.254.7.127/32"] }), RangeError);
+  for (const port of [0, -1, 65536, 1.5, Number.NaN]) {
+    assert.throws(() => podRules({ probePorts: [port] }), RangeError, String(port));
+  }
+});
+
+test("probes are let past to declared ports only, and the pod itself gets no way around ztunnel", () => {
+  const texts = (probePorts: readonly number[]) =>
+    podRules({ probePorts }).flatMap(({ chains }) => chains.flatMap(({ rules }) => rules.map(({ text }) => text)));
+  assert.ok(!texts([]).some((text) => text.includes("169.254.7.127")));
+  const probes = texts([80]).filter((text) => text.includes("169.254.7.127"));
+  assert.deepEqual(new Set(probes), new Set(["tcp dport { 80 } ip saddr 169.254.7.127 accept"]));
 });
 
 test("replacing tables is one transaction that does not mind whether they exist", () => {

@@ -6,6 +6,7 @@ import {
   MARK_MASK,
   OUTBOUND_PORT,
   PACKET_MARK,
+  parsePort,
   TPROXY_MARK,
 } from "@tulle/base";
 import type { Chain, Rule, Table, TableName } from "./ruleset.ts";
@@ -21,6 +22,11 @@ export interface PodRuleOptions {
   readonly virtualInterfaces?: readonly string[];
   /** Addresses that health probes come from; they pass by ztunnel. Default 169.254.7.127 and its IPv6 counterpart. */
   readonly probeIps?: readonly string[];
+  /**
+   * TCP ports of the pod that health probes may reach; none: probes are not let past. Default: every port, and the pod may
+   * open connections to the probe addresses, as upstream has it.
+   */
+  readonly probePorts?: readonly number[];
 }
 
 /** HOST_PROBE_SNAT_IP and HOST_PROBE_SNAT_IPV6 of Istio's node agent. */
@@ -66,6 +72,7 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
     ingressMode = false,
     virtualInterfaces = [],
     probeIps = DEFAULT_PROBE_IPS,
+    probePorts,
   } = options;
   for (const name of virtualInterfaces) {
     if (!INTERFACE_NAME.test(name))
@@ -76,7 +83,12 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
     if (ip === undefined) throw new RangeError(`the probe address ${JSON.stringify(text)} is not an IP address`);
     return ip;
   });
-  const inward = ingressMode ? undefined : fromProbes(probes, ipv6);
+  for (const port of probePorts ?? []) {
+    if (!parsePort(String(port))) throw new RangeError(`the probe port ${port} is not a TCP port`);
+  }
+  const inward = ingressMode ? undefined : fromProbes(probes, ipv6, probePorts);
+  // Replies to probes belong to tracked connections: no rule looks at them.
+  const outwardProbes = probePorts === undefined ? probes : [];
   const chains: Chain[] = [
     ...(dnsCapture ? dnsZones() : []),
     ...returnPath(),
@@ -109,7 +121,7 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
       hook: "output",
       priority: NAT_PRIORITY,
       rules: [
-        ...passOutward(probes, ipv6),
+        ...passOutward(outwardProbes, ipv6),
         ...(dnsCapture
           ? [
               rule(`udp dport 53 counter redirect to :${DNS_PORT}`, "DNS"),
@@ -119,7 +131,7 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
         rule(`${OPENING} counter redirect to :${OUTBOUND_PORT}`, "outbound"),
       ],
     },
-    ...noWayAround({ inward, virtualInterfaces, probes, ipv6 }),
+    ...noWayAround({ inward, virtualInterfaces, probes: outwardProbes, ipv6 }),
   ];
   const capture: Table = { family: ipv6 ? "inet" : "ip", name: NAME, chains };
   return ipv6 ? [capture] : [capture, droppedIpv6()];
@@ -286,10 +298,12 @@ function passOutward(probes: readonly string[], ipv6: boolean): Rule[] {
   ];
 }
 
-function fromProbes(probes: readonly string[], ipv6: boolean): Rule[] {
-  return ofFamilies(probes, ipv6).map((ip) =>
-    rule(`meta l4proto tcp ${family(ip)} saddr ${ip} accept`, "health probes"),
-  );
+function fromProbes(probes: readonly string[], ipv6: boolean, ports: readonly number[] | undefined): Rule[] {
+  if (ports?.length === 0) return [];
+  // Sorted and once each: equal sets make equal rules.
+  const sorted = ports && [...new Set(ports)].sort((a, b) => a - b);
+  const to = sorted === undefined ? "meta l4proto tcp" : `tcp dport { ${sorted.join(", ")} }`;
+  return ofFamilies(probes, ipv6).map((ip) => rule(`${to} ${family(ip)} saddr ${ip} accept`, "health probes"));
 }
 
 function ofFamilies(ips: readonly string[], ipv6: boolean): string[] {

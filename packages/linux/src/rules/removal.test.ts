@@ -73,7 +73,7 @@ describe("removal, tampering and the guard", () => {
       const direct = await reach(client, { ip: addressOf(pod, family), port: APP_PORT });
       assert.deepEqual(direct, { name: "app", peer: addressOf(client, family) });
     }
-    assert.equal((await podConnections(pod.namespace.path)).captured, ends, "the direct ones are not captured");
+    assert.equal(podConnections(pod.namespace.path).captured, ends, "the direct ones are not captured");
 
     for (const one of captured) await one.echo("still translated");
     assert.equal(await removePodRules(pod.namespace.path), ends);

@@ -1,0 +1,9 @@
+export { type NamespaceState, namespaceAddresses, readNamespaceState } from "./namespace-state.ts";
+export {
+  CONNECTED_STATES,
+  destroyTcpSockets,
+  type SocketEntry,
+  TcpState,
+  tcpSockets,
+  udpSockets,
+} from "./tcp-sockets.ts";
