@@ -6,6 +6,8 @@ import { stripTypeScriptTypes } from "node:module";
 
 export interface ImportedModule {
   readonly specifier: string;
+  /** Where its opening quote stands in the source. */
+  readonly index: number;
   /** 1-based. */
   readonly line: number;
 }
@@ -31,7 +33,7 @@ export function scanSource(source: string): ScannedSource {
     if (specifier === undefined) continue;
     // Only modules that a worker starts from: other URLs name folders, data, and the main.ts of processes to start.
     if (match[0].startsWith("new") && !/^\.{1,2}\/.*(?<!\/main)\.ts$/.test(specifier)) continue;
-    imports.push({ specifier, line: lineAt(source, match.index) });
+    imports.push({ specifier, index: quote, line: lineAt(source, match.index) });
   }
   return { code, imports };
 }

@@ -8,10 +8,18 @@ nsenter util-linux
 setpriv util-linux
 unshare util-linux"
 
+# What making container images takes: tools for Node's binary, and the programs that go into images.
+image_tools="patchelf patchelf
+strip binutils
+curl curl
+nft nftables
+ip iproute2
+nsenter util-linux"
+
 # What the tests and the bench add: foreign peers, load generators, captures.
 test_tools="$start_tools
+$image_tools
 conntrack conntrack
-curl curl
 h2load nghttp2-client
 haproxy haproxy
 iperf3 iperf3
