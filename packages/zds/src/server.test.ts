@@ -240,3 +240,43 @@ test("proxies at a time are bounded", async () => {
   await until(() => server.connected === 15, "one to go");
   await new RawProxy().join();
 });
+
+test("whoever is not admitted, or cannot be judged in time, is told of no pod", async () => {
+  const peers: number[] = [];
+  const verdicts = [async () => "not this node's ztunnel", () => new Promise<undefined>(() => {}), async () => "late"];
+  const server = startServer({
+    snapshot: () => [pod("secret")],
+    helloTimeoutMs: 50,
+    admit: ({ pid, uid }) => {
+      assert.equal(uid, process.getuid?.());
+      peers.push(pid);
+      return (verdicts.shift() ?? (async () => undefined))();
+    },
+  });
+  for (let i = 0; i < 3; i++) {
+    const stranger = new RawProxy();
+    stranger.send(encodeHello());
+    assert.equal(await stranger.next(), undefined, "the agent hangs up");
+  }
+  assert.deepEqual(peers, [process.pid, process.pid, process.pid]);
+  const proxy = new RawProxy();
+  proxy.send(encodeHello());
+  assert.deepEqual(await proxy.next(), { kind: "add", uid: "secret", info: INFO });
+  assert.equal(server.connected, 0);
+});
+
+test("what a proxy says to each pod of its snapshot is passed on", async () => {
+  const announced: (readonly [string, string | undefined])[] = [];
+  startServer({ snapshot: () => [pod("a"), pod("b")], onAnnounced: (...one) => announced.push(one) });
+  const proxy = new RawProxy();
+  proxy.send(encodeHello());
+  await proxy.next();
+  proxy.ack("no room");
+  await proxy.next();
+  proxy.ack();
+  assert.deepEqual(await proxy.next(), { kind: "snapshot-sent" });
+  assert.deepEqual(announced, [
+    ["a", "no room"],
+    ["b", undefined],
+  ]);
+});

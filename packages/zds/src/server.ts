@@ -5,6 +5,8 @@ import {
   DescriptorWatch,
   duplicateNumber,
   type NetNamespace,
+  type PeerCredentials,
+  peerCredentials,
   SeqpacketListener,
   type SeqpacketSocket,
 } from "@tulle/linux";
@@ -25,6 +27,10 @@ export interface ZdsServerOptions {
   readonly snapshot: () => readonly AgentPod[];
   /** How many proxies have taken their snapshot, whenever that changes. */
   readonly onConnected?: (connected: number) => void;
+  /** Why a process that connects is none of our proxies; undefined: it is one. Default: everybody who can connect. */
+  readonly admit?: (peer: PeerCredentials) => Promise<string | undefined>;
+  /** What a proxy that connects has said to each pod of its snapshot; undefined: it serves the pod. */
+  readonly onAnnounced?: (uid: string, refusal: string | undefined) => void;
   /** From connecting to hello. Default 5 s. */
   readonly helloTimeoutMs?: number;
   /** For the answer to each message. Default 5 s. */
@@ -34,6 +40,10 @@ export interface ZdsServerOptions {
 /** A proxy that connects must say hello within this time, and answer each message within the same (spec: l4-ztunnel §7.3). */
 const HELLO_TIMEOUT_MS = 5000;
 const ACK_TIMEOUT_MS = 5000;
+/** Whoever has waited so long for the answers to others is told that the proxy is too slow; nothing is sent then. */
+const TURN_TIMEOUT_MS = 15_000;
+/** Messages that wait for their turn: ten times the pods of a node. */
+const MAX_WAITING = 2500;
 /** Proxies at a time: the old and the new one of an upgrade, and some that are about to be noticed as dead. */
 const MAX_PROXIES = 16;
 /** Whoever connects is handed the namespaces of pods. */
@@ -106,16 +116,21 @@ export class ZdsServer {
   }
 
   async #serve(socket: SeqpacketSocket): Promise<void> {
-    const { log, snapshot, helloTimeoutMs = HELLO_TIMEOUT_MS, ackTimeoutMs = ACK_TIMEOUT_MS } = this.#options;
+    const { log, snapshot, onAnnounced } = this.#options;
+    const { helloTimeoutMs = HELLO_TIMEOUT_MS, ackTimeoutMs = ACK_TIMEOUT_MS } = this.#options;
     const proxy = new ProxyConnection(socket, ackTimeoutMs);
     this.#proxies.push(proxy);
     try {
+      await this.#admit(socket, helloTimeoutMs);
       await proxy.hello(helloTimeoutMs);
       for (const pod of snapshot()) {
         // One pod that cannot be served must not keep the others from being served.
-        await proxy.announce(pod).catch((error: unknown) => {
-          log.warn("ztunnel refused a pod of the snapshot", { uid: pod.uid, error: messageOf(error) });
-        });
+        const refusal = await proxy.announce(pod).then(() => undefined, messageOf);
+        if (refusal !== undefined) {
+          log.warn("ztunnel refused a pod of the snapshot", { uid: pod.uid, error: refusal });
+          if (proxy.closed) throw new Error(refusal);
+        }
+        onAnnounced?.(pod.uid, refusal);
       }
       await proxy.ask({ kind: "snapshot-sent" });
       proxy.setReady();
@@ -128,6 +143,21 @@ export class ZdsServer {
       proxy.close();
       this.#proxies.splice(this.#proxies.indexOf(proxy), 1);
       this.#changed();
+    }
+  }
+
+  /** Rejects unless the peer is one of our proxies. */
+  async #admit(socket: SeqpacketSocket, timeoutMs: number): Promise<void> {
+    const { admit } = this.#options;
+    if (admit === undefined) return;
+    const peer = peerCredentials(socket.descriptor.fd);
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(new Error("it could not be found out in time who connected")), timeoutMs);
+    try {
+      const refusal = await Promise.race([admit(peer), late]);
+      if (refusal !== undefined) throw new Error(`process ${peer.pid} (uid ${peer.uid}) is refused: ${refusal}`);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -158,6 +188,8 @@ class ProxyConnection {
   /** Answers that did not come in time and may come yet: they belong to no later question. */
   #late = 0;
   #turn: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+  #closed = false;
 
   constructor(socket: SeqpacketSocket, ackTimeoutMs: number) {
     this.#ackTimeoutMs = ackTimeoutMs;
@@ -186,6 +218,10 @@ class ProxyConnection {
     return this.#ready;
   }
 
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   async hello(timeoutMs: number): Promise<void> {
     const bytes = this.#early ?? (await this.#answer(timeoutMs, "said hello"));
     if (!isHello(bytes)) throw new Error("the first message is not a hello of version 1");
@@ -206,7 +242,15 @@ class ProxyConnection {
 
   /** Rejects with the proxy's reason, or when there is no answer in time; the connection is kept then. */
   ask(request: ZdsRequest, descriptor?: Descriptor): Promise<void> {
-    const mine = this.#turn.then(() => this.#askNow(request, descriptor));
+    if (this.#waiting >= MAX_WAITING) return Promise.reject(new Error("too many messages wait for ztunnel"));
+    this.#waiting++;
+    const deadline = performance.now() + TURN_TIMEOUT_MS;
+    const mine = this.#turn.then(() => {
+      this.#waiting--;
+      if (performance.now() > deadline)
+        throw new Error("ztunnel answers too slowly: others still wait before this one");
+      return this.#askNow(request, descriptor);
+    });
     this.#turn = mine.catch(() => undefined);
     return mine;
   }
@@ -216,6 +260,7 @@ class ProxyConnection {
   }
 
   async #askNow(request: ZdsRequest, descriptor: Descriptor | undefined): Promise<void> {
+    if (this.#closed) throw new Error("the connection to ztunnel was closed");
     const bytes = encodeRequest(request);
     if (bytes.length > MAX_PACKET) throw new Error(`a pod's names do not fit into ${MAX_PACKET} bytes`);
     const failed = this.#socket.send(bytes, descriptor === undefined ? [] : [descriptor]);
@@ -254,6 +299,7 @@ class ProxyConnection {
   }
 
   #fail(reason: string): void {
+    this.#closed = true;
     const error = new Error(reason);
     this.#waiter?.reject(error);
     this.#sync.reject(error);

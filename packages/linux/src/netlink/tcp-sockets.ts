@@ -120,6 +120,6 @@ function entryOf(payload: Buffer): SocketEntry {
 function addressOf(family: number, id: Buffer, address: number, port: number): SocketAddress {
   const words = [0, 4, 8, 12].map((at) => id.readInt32LE(address + at)) as [number, number, number, number];
   const [a, b, c, d] = words;
-  const ip = family === AF_INET ? `${[...id.subarray(address, address + 4)].join(".")}` : ipFromWords(a, b, c, d);
+  const ip = family === AF_INET ? [...id.subarray(address, address + 4)].join(".") : ipFromWords(a, b, c, d);
   return { ip, port: id.readUInt16BE(port) };
 }
