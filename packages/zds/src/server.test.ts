@@ -262,7 +262,10 @@ test("whoever is not admitted, or cannot be judged in time, is told of no pod", 
   const proxy = new RawProxy();
   proxy.send(encodeHello());
   assert.deepEqual(await proxy.next(), { kind: "add", uid: "secret", info: INFO });
-  assert.equal(server.connected, 0);
+  proxy.ack();
+  await proxy.next();
+  proxy.ack();
+  await until(() => server.connected === 1, "the snapshot");
 });
 
 test("what a proxy says to each pod of its snapshot is passed on", async () => {
