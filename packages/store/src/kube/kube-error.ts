@@ -30,6 +30,19 @@ export interface KubeStatus {
   readonly message?: string;
 }
 
+/** Some refusals quote the whole object, which may be a Secret. */
+const DUMP = /Invalid value: "\{.*\}"/s;
+
+/**
+ * A JSON patch that does not fit the object. The API server does not say which operation failed, nor that it was a `test`:
+ * validation, which has the same status, names fields.
+ */
+export function isPatchMisfit(error: unknown): boolean {
+  return (
+    error instanceof KubeApiError && error.status === 422 && error.message.includes("due to an error in our request")
+  );
+}
+
 /** The error of an answer that is no success. `what`: `list pods in "default"`. */
 export function errorOfAnswer(what: string, status: number, body: string, retryAfter?: string): KubeApiError {
   const said = parseStatus(body);
@@ -43,9 +56,10 @@ export function errorOfAnswer(what: string, status: number, body: string, retryA
 /** The error of a Status object, as an answer or in a watch. */
 export function errorOfStatus(what: string, said: KubeStatus, retryAfter?: string): KubeApiError {
   const { code = 0, reason = "", message = "no text" } = said;
+  const text = message.trim().replace(DUMP, "Invalid value: …");
   const seconds = Number(retryAfter);
   const details = { status: code, reason, retryAfterMs: seconds > 0 ? seconds * 1000 : undefined };
-  return new KubeApiError(codeOf(code, reason, message), `${what}: ${message}${hintOf(code, what)}`, details);
+  return new KubeApiError(codeOf(code, reason), `${what}: ${text}${hintOf(code, what)}`, details);
 }
 
 export function isExpired(error: unknown): boolean {
@@ -54,7 +68,7 @@ export function isExpired(error: unknown): boolean {
   );
 }
 
-function codeOf(status: number, reason: string, message: string): StoreErrorCode {
+function codeOf(status: number, reason: string): StoreErrorCode {
   switch (status) {
     case 401:
     case 403:
@@ -64,8 +78,6 @@ function codeOf(status: number, reason: string, message: string): StoreErrorCode
     case 409:
       return reason === "AlreadyExists" ? "EXISTS" : "CONFLICT";
     case 422:
-      // A failed `test` of a JSON patch has no reason of its own; the text is that of the patch library.
-      return reason !== "Invalid" && /testing .*test failed|testing value/.test(message) ? "CONFLICT" : "INVALID";
     case 400:
     case 405:
     case 406:

@@ -18,7 +18,7 @@ import { FollowedObjects } from "../followed-objects.ts";
 import { apiVersionOf } from "../kinds.ts";
 import { KubeApi } from "./kube-api.ts";
 import type { KubeConnection } from "./kube-connection.ts";
-import { KubeApiError } from "./kube-error.ts";
+import { isPatchMisfit, KubeApiError } from "./kube-error.ts";
 import { listAll, PAGE_SIZE } from "./kube-list.ts";
 import { checkRef, collectionPath, describe, objectPath } from "./kube-path.ts";
 import { followKind, withType } from "./kube-watch.ts";
@@ -140,13 +140,26 @@ export class KubernetesStore implements Store {
     patch: Patch,
     options: WriteOptions = {},
   ): Promise<T> {
-    return this.api.request<T>("PATCH", objectPath(kind, ref, options.subresource), {
-      what: describe("patch", kind, ref),
-      query: { fieldManager: this.#options.component },
-      contentType: PATCH_TYPES[patch.type],
-      body: patch.body,
-      signal: options.signal,
-    });
+    const what = describe("patch", kind, ref);
+    try {
+      return await this.api.request<T>("PATCH", objectPath(kind, ref, options.subresource), {
+        what,
+        query: { fieldManager: this.#options.component },
+        contentType: PATCH_TYPES[patch.type],
+        body: patch.body,
+        signal: options.signal,
+      });
+    } catch (error) {
+      if (patch.type === "json" && patch.body.some(({ op }) => op === "test") && isPatchMisfit(error)) {
+        throw new KubeApiError(
+          "CONFLICT",
+          `${what}: the object is not as the patch's tests expect`,
+          { status: 422 },
+          error,
+        );
+      }
+      throw error;
+    }
   }
 
   async delete(kind: ResourceKind, ref: ObjectRef, options: { readonly uid?: string } = {}): Promise<void> {
