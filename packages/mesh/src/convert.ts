@@ -26,7 +26,11 @@ import type { PolicyKey } from "./model.ts";
 import { policyKey, serviceKey } from "./model.ts";
 import type { PutChange } from "./resource-log.ts";
 
-export { convertAuthorizationPolicy, type ConvertedAuthorization } from "./convert/authorization-policy.ts";
+export {
+  convertAuthorizationPolicy,
+  type ConvertedAuthorization,
+  type PolicySettings,
+} from "./convert/authorization-policy.ts";
 export * from "./convert/context.ts";
 export * from "./convert/kubernetes.ts";
 export * from "./convert/peer-authentication.ts";
@@ -65,8 +69,8 @@ export function convert(objects: KubeObjects, settings: MeshSettings = DEFAULT_M
   const authorizations = objects.authorizationPolicies.map((policy) => convertAuthorizationPolicy(policy, settings));
   for (const { status } of authorizations) if (status !== undefined) statuses.push(status);
   const rules = objects.peerAuthentications.map((policy) => readPeerAuthentication(policy, settings));
-  for (const { status } of rules) if (status !== undefined) statuses.push(status);
   const peers = new PeerAuthentications(rules, settings);
+  statuses.push(...peers.statuses());
   const policies = [...authorizations.flatMap(({ policy }) => policy ?? []), ...peers.policies()];
   const selected = selectedPolicies(authorizations);
 

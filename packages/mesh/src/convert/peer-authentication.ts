@@ -1,157 +1,195 @@
-import { parsePort } from "@tulle/base";
-import { newMatch, newPolicy } from "../defaults.ts";
 import type { Policy, PolicyKey } from "../model.ts";
-import { isRecord } from "./attributes.ts";
-import { readSelector } from "./authorization-policy.ts";
-import { type MeshSettings, type ObjectStatus, statusOf } from "./context.ts";
-import { type KubePolicy, type Labels, nameOf, namespaceOf, selects } from "./kubernetes.ts";
+import { policyKey } from "../model.ts";
+import { type ObjectStatus, statusOf } from "./context.ts";
+import { type KubePolicy, type Labels, selects } from "./kubernetes.ts";
+import {
+  type PeerAuthenticationRule,
+  type PeerAuthenticationSettings,
+  readPeerAuthentication,
+} from "./policies/peer-authentication-spec.ts";
+import { type EffectiveMtls, effectiveMtls, type Mtls, portPolicy, staticStrictPolicy } from "./policies/mutual-tls.ts";
 
-/** What mutual TLS a level asks for; undefined: what the level above asks for. */
-type Strictness = "strict" | "permissive" | undefined;
+export { type EffectiveMtls, type Mtls, refusesPlaintext, staticStrictPolicy } from "./policies/mutual-tls.ts";
+export { type PeerAuthenticationRule, readPeerAuthentication } from "./policies/peer-authentication-spec.ts";
 
-/** One PeerAuthentication, read. */
-export interface PeerAuthenticationRule {
-  readonly namespace: string;
-  readonly name: string;
-  /** Milliseconds since the epoch; of several on one level the oldest counts. */
-  readonly created: number;
-  readonly selector: Labels | undefined;
-  readonly mode: Strictness;
-  /** Only of policies with a selector, outside the root namespace. */
-  readonly ports: ReadonlyMap<number, "strict" | "permissive">;
-  readonly status: ObjectStatus | undefined;
+/** What one PeerAuthentication that came, changed or went did to the others. */
+export interface PeerAuthenticationChange {
+  /** Whose `attached` or `effectiveMode` may be another now: workloads of the whole mesh, of one namespace, or nobody's. */
+  readonly affected: "all" | "none" | { readonly namespace: string };
+  /** Converted policies that are new or different. */
+  readonly puts: readonly Policy[];
+  readonly removes: readonly PolicyKey[];
+  /** Of policies whose conditions or generation changed; nothing of the one that is gone. */
+  readonly statuses: readonly ObjectStatus[];
 }
 
-const STATIC_STRICT = "istio_converted_static_strict";
-const CONVERTED_PREFIX = "converted_peer_authentication_";
-
-const PLAINTEXT = newMatch({ notPrincipals: [{ kind: "presence" }] });
-
-/** A mode or port that cannot be read counts as STRICT, and the status says so. */
-export function readPeerAuthentication(from: KubePolicy, settings: MeshSettings): PeerAuthenticationRule {
-  const problems: string[] = [];
-  const spec = isRecord(from.spec) ? from.spec : {};
-  if (from.spec !== undefined && from.spec !== null && !isRecord(from.spec)) problems.push("spec");
-  const selector = readSelector(spec["selector"]);
-  if (selector === "malformed") problems.push("selector");
-  const labels = selector === "malformed" ? undefined : selector;
-  const ports = new Map<number, "strict" | "permissive">();
-  if (labels !== undefined && namespaceOf(from) !== settings.rootNamespace && isRecord(spec["portLevelMtls"])) {
-    for (const [text, setting] of Object.entries(spec["portLevelMtls"])) {
-      const port = parsePort(text);
-      const mode = modeOf(setting, () => problems.push(`portLevelMtls.${text}`));
-      if (port === undefined) problems.push(`portLevelMtls.${text}`);
-      else if (mode !== undefined) ports.set(port, mode);
-    }
-  }
-  const mode = problems.includes("spec") ? "strict" : modeOf(spec["mtls"], () => problems.push("mtls.mode"));
-  const { namespace, name } = { namespace: namespaceOf(from), name: nameOf(from) };
-  return {
-    namespace,
-    name,
-    created: new Date(from.metadata?.creationTimestamp ?? 0).getTime() || 0,
-    selector: labels,
-    mode,
-    ports,
-    status: problems.length === 0 ? undefined : invalid(from, problems),
-  };
+/** Policies with and without selector of one namespace, each oldest first. */
+interface NamespaceRules {
+  readonly wide: readonly PeerAuthenticationRule[];
+  readonly selecting: readonly PeerAuthenticationRule[];
 }
 
-/** Every PeerAuthentication of the mesh, by the level on which it counts. */
+const MANAGER = "istio-ambient-ztunnel-policy";
+const NO_RULES: NamespaceRules = { wide: [], selecting: [] };
+
+/**
+ * Every PeerAuthentication of the mesh, by the level on which it counts (control-plane.md §2.8): workload, then
+ * namespace, then mesh; of several on one level the oldest.
+ */
 export class PeerAuthentications {
-  readonly #settings: MeshSettings;
-  readonly #byNamespace = new Map<string, PeerAuthenticationRule[]>();
-  readonly #mesh: Strictness;
+  readonly #settings: PeerAuthenticationSettings;
+  readonly #namespaces = new Map<string, NamespaceRules>();
+  readonly #policies = new Map<PolicyKey, { readonly policy: Policy; readonly text: string }>();
+  readonly #statuses = new Map<string, { readonly status: ObjectStatus; readonly text: string }>();
 
-  constructor(rules: Iterable<PeerAuthenticationRule>, settings: MeshSettings) {
+  constructor(rules: Iterable<PeerAuthenticationRule>, settings: PeerAuthenticationSettings) {
     this.#settings = settings;
-    const sorted = [...rules].sort((a, b) => a.created - b.created || (a.name < b.name ? -1 : 1));
-    for (const rule of sorted) {
-      const known = this.#byNamespace.get(rule.namespace);
-      if (known === undefined) this.#byNamespace.set(rule.namespace, [rule]);
-      else known.push(rule);
-    }
-    this.#mesh = this.#byNamespace.get(settings.rootNamespace)?.find((rule) => rule.selector === undefined)?.mode;
+    for (const [namespace, own] of Map.groupBy(rules, (rule) => rule.namespace)) this.#setRules(namespace, own);
+    this.#refresh([...this.#namespaces.keys()]);
+  }
+
+  put(from: KubePolicy): PeerAuthenticationChange {
+    const rule = readPeerAuthentication(from, this.#settings);
+    return this.#replace(rule.namespace, rule.name, [rule]);
+  }
+
+  remove(namespace: string, name: string): PeerAuthenticationChange {
+    return this.#replace(namespace, name, []);
   }
 
   /** Policies that stand for them: the shared STRICT one (while there is any) and one for each with port exceptions. */
   policies(): readonly Policy[] {
-    if (this.#byNamespace.size === 0) return [];
-    const policies: Policy[] = [];
-    for (const rules of this.#byNamespace.values()) {
-      for (const rule of rules) {
-        const converted = this.#portPolicy(rule);
-        if (converted !== undefined) policies.push(converted);
-      }
-    }
-    return [...policies, staticStrictPolicy(this.#settings.rootNamespace)];
+    return [...this.#policies.values()].map(({ policy }) => policy);
+  }
+
+  statuses(): readonly ObjectStatus[] {
+    return [...this.#statuses.values()].map(({ status }) => status);
   }
 
   /** The policy that a workload must name because of them; undefined: plaintext is welcome. */
   attached(namespace: string, labels: Labels | undefined): PolicyKey | undefined {
     const rule = this.#workloadRule(namespace, labels);
-    const converted = rule && this.#portPolicy(rule);
-    if (converted !== undefined) return `${converted.namespace}/${converted.name}`;
-    return this.#base(namespace, rule) === "strict" ? `${this.#settings.rootNamespace}/${STATIC_STRICT}` : undefined;
+    const parent = this.#parent(namespace);
+    const converted = rule && portPolicy(rule, parent);
+    if (converted !== undefined) return policyKey(converted);
+    const { base } = effectiveMtls(rule, parent);
+    return base === "strict" ? policyKey(staticStrictPolicy(this.#settings.rootNamespace)) : undefined;
+  }
+
+  /** Where a pod with these labels refuses plaintext. */
+  effectiveMode(namespace: string, labels: Labels | undefined): EffectiveMtls {
+    return effectiveMtls(this.#workloadRule(namespace, labels), this.#parent(namespace));
   }
 
   #workloadRule(namespace: string, labels: Labels | undefined): PeerAuthenticationRule | undefined {
     // In the root namespace a selector has no meaning.
     if (namespace === this.#settings.rootNamespace) return undefined;
-    const rules = this.#byNamespace.get(namespace) ?? [];
-    return rules.find((rule) => rule.selector !== undefined && selects(rule.selector, labels));
+    const { selecting } = this.#namespaces.get(namespace) ?? NO_RULES;
+    return selecting.find((rule) => rule.selector !== undefined && selects(rule.selector, labels));
   }
 
-  /** Workload, then namespace, then mesh: the first that is set. */
-  #base(namespace: string, rule: PeerAuthenticationRule | undefined): "strict" | "permissive" {
-    const ofNamespace = this.#byNamespace.get(namespace)?.find(({ selector }) => selector === undefined)?.mode;
-    return rule?.mode ?? ofNamespace ?? this.#mesh ?? "permissive";
+  #parent(namespace: string): Mtls {
+    return this.#namespaces.get(namespace)?.wide[0]?.mode ?? this.#meshMode() ?? "permissive";
   }
 
-  /** Under STRICT: everything but the exempt ports. Otherwise: the STRICT ports. undefined: no port differs. */
-  #portPolicy(rule: PeerAuthenticationRule): Policy | undefined {
-    const base = this.#base(rule.namespace, rule);
-    const different = [...rule.ports].filter(([, mode]) => mode !== base).map(([port]) => port);
-    if (different.length === 0) return undefined;
-    different.sort((a, b) => a - b);
-    const rules =
-      base === "strict"
-        ? [[[PLAINTEXT], ...different.map((port) => [newMatch({ notDestinationPorts: [port] })])]]
-        : different.map((port) => [[{ ...PLAINTEXT, destinationPorts: [port] }]]);
-    const name = `${CONVERTED_PREFIX}${rule.name}`;
-    return newPolicy({ name, namespace: rule.namespace, scope: "WorkloadSelector", action: "Deny", rules });
+  #meshMode(): Mtls | undefined {
+    return this.#namespaces.get(this.#settings.rootNamespace)?.wide[0]?.mode;
+  }
+
+  #replace(namespace: string, name: string, by: readonly PeerAuthenticationRule[]): PeerAuthenticationChange {
+    const before = this.#namespaces.get(namespace) ?? NO_RULES;
+    const meshMode = this.#meshMode();
+    const [known] = [...before.wide, ...before.selecting].filter((rule) => rule.name === name);
+    const others = [...before.wide, ...before.selecting].filter((rule) => rule.name !== name);
+    this.#setRules(namespace, [...others, ...by]);
+    const mesh = this.#meshMode() !== meshMode;
+    const refreshed = this.#refresh(mesh ? [...this.#namespaces.keys(), namespace] : [namespace]);
+    const [rule] = by;
+    const same = JSON.stringify(known && inForce(known)) === JSON.stringify(rule && inForce(rule));
+    const namespaceOnly = same ? "none" : { namespace };
+    return { ...refreshed, affected: mesh ? "all" : namespaceOnly };
+  }
+
+  #setRules(namespace: string, rules: readonly PeerAuthenticationRule[]): void {
+    if (rules.length === 0) {
+      this.#namespaces.delete(namespace);
+      return;
+    }
+    const sorted = rules.toSorted((a, b) => a.created - b.created || (a.name < b.name ? -1 : 1));
+    this.#namespaces.set(namespace, {
+      wide: sorted.filter(({ selector }) => selector === undefined),
+      selecting: sorted.filter(({ selector }) => selector !== undefined),
+    });
+  }
+
+  /** Makes policies and statuses of these namespaces anew, and tells which came out different. */
+  #refresh(namespaces: readonly string[]): Omit<PeerAuthenticationChange, "affected"> {
+    const { rootNamespace } = this.#settings;
+    const fixed = policyKey(staticStrictPolicy(rootNamespace));
+    const stale = new Set(namespaces);
+    const policies: Policy[] = [];
+    const statuses: ObjectStatus[] = [];
+    for (const namespace of stale) {
+      const { wide, selecting } = this.#namespaces.get(namespace) ?? NO_RULES;
+      const parent = this.#parent(namespace);
+      policies.push(...selecting.flatMap((rule) => portPolicy(rule, parent) ?? []));
+      statuses.push(...[...wide, ...selecting].map((rule) => conditionOf(rule, wide[0], rootNamespace)));
+    }
+    const gone = [...this.#policies].filter(([key, { policy }]) => key !== fixed && stale.has(policy.namespace));
+    const removed = new Set(gone.map(([key]) => key));
+    if (this.#namespaces.size > 0) policies.push(staticStrictPolicy(rootNamespace));
+    else if (this.#policies.has(fixed)) removed.add(fixed);
+    const puts = policies.filter((policy) => {
+      const [key, text] = [policyKey(policy), JSON.stringify(policy)];
+      removed.delete(key);
+      if (this.#policies.get(key)?.text === text) return false;
+      this.#policies.set(key, { policy, text });
+      return true;
+    });
+    for (const key of removed) this.#policies.delete(key);
+    return { puts, removes: [...removed].sort(), statuses: this.#refreshStatuses(stale, statuses) };
+  }
+
+  #refreshStatuses(namespaces: ReadonlySet<string>, statuses: readonly ObjectStatus[]): readonly ObjectStatus[] {
+    const gone = new Set(
+      [...this.#statuses].filter(([, one]) => namespaces.has(one.status.namespace)).map(([id]) => id),
+    );
+    const changed = statuses.filter((status) => {
+      const [id, text] = [`${status.namespace}/${status.name}`, JSON.stringify(status)];
+      gone.delete(id);
+      if (this.#statuses.get(id)?.text === text) return false;
+      this.#statuses.set(id, { status, text });
+      return true;
+    });
+    for (const id of gone) this.#statuses.delete(id);
+    return changed;
   }
 }
 
-/** Denies plaintext; for every workload that names it. */
-export function staticStrictPolicy(rootNamespace: string): Policy {
-  const rules = [[[PLAINTEXT]]];
-  return newPolicy({ name: STATIC_STRICT, namespace: rootNamespace, scope: "WorkloadSelector", action: "Deny", rules });
+/** What of a policy decides about connections. */
+function inForce(rule: PeerAuthenticationRule): unknown {
+  return [rule.created, rule.selector, rule.mode, [...rule.ports]];
 }
 
-function modeOf(setting: unknown, report: () => void): Strictness {
-  if (setting === undefined || setting === null) return undefined;
-  const { mode, ...others } = isRecord(setting) ? setting : { mode: "malformed" };
-  if (Object.keys(others).length > 0) report();
-  switch (mode) {
-    case undefined:
-    case null:
-    case "UNSET":
-      return undefined;
-    case "STRICT":
-      return "strict";
-    case "PERMISSIVE":
-    case "DISABLE":
-      return "permissive";
-    default:
-      report();
-      return "strict";
+function conditionOf(
+  rule: PeerAuthenticationRule,
+  oldest: PeerAuthenticationRule | undefined,
+  rootNamespace: string,
+): ObjectStatus {
+  const object = { metadata: { namespace: rule.namespace, name: rule.name, generation: rule.generation } };
+  const say = (status: "True" | "False", reason: string, message: string) =>
+    statusOf("PeerAuthentication", object, MANAGER, [{ type: "ZtunnelAccepted", status, reason, message }]);
+  const level = rule.namespace === rootNamespace ? "mesh" : "namespace";
+  if (rule.selector !== undefined && level === "mesh") {
+    return say("False", "NoEffect", `a selector has no meaning in ${rootNamespace}: move the policy to its workloads`);
   }
-}
-
-function invalid(from: KubePolicy, problems: readonly string[]): ObjectStatus {
-  const message = `cannot be read (${problems.join(", ")}): it counts as STRICT there`;
-  return statusOf("PeerAuthentication", from, "istio-ambient-ztunnel-policy", [
-    { type: "ZtunnelAccepted", status: "False", reason: "Invalid", message },
-  ]);
+  if (rule.selector === undefined && oldest !== undefined && oldest !== rule) {
+    const message = `${oldest.namespace}/${oldest.name} is older and holds for the ${level}: remove one of them`;
+    return say("False", "Superseded", message);
+  }
+  if (rule.problems.length > 0) {
+    return say("False", "Invalid", `cannot be read (${rule.problems.join(", ")}): it counts as STRICT there`);
+  }
+  if (rule.notes.length > 0) return say("True", "UnsupportedValue", `attached to ztunnel; ${rule.notes.join("; ")}`);
+  return say("True", "Accepted", "attached to ztunnel");
 }
