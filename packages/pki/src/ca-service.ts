@@ -21,6 +21,8 @@ export interface Caller {
   readonly clusterId?: string;
   /** From a token that is bound to a pod. */
   readonly pod?: { readonly name: string; readonly uid: string };
+  /** From the same token: where that pod ran. */
+  readonly node?: string;
 }
 
 /** `reason` is for the log: a caller never sees it. */

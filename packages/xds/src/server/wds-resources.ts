@@ -53,7 +53,7 @@ function aliasOf(network: string, address: Uint8Array, length?: number): string[
   return [whole ? `${network}/${ip}` : `${network}/${ip}/${length}`];
 }
 
-/** Not a name that a resource can have: those hold a slash. */
-function nodeKey(node: string): string {
+/** The group of a node's workloads. Not a name that a resource can have: those hold a slash. */
+export function nodeKey(node: string): string {
   return `node:${node}`;
 }
