@@ -21,6 +21,9 @@ async function tulle(...args: string[]): Promise<Outcome> {
       started.push([program.split("/apps/")[1] ?? program, ...rest]);
       return Promise.resolve(7);
     },
+    connect: () => Promise.reject(new Error("no cluster in this test")),
+    ask: () => Promise.resolve(undefined),
+    readText: () => Promise.reject(new Error("no files in this test")),
   };
   await run(app, args, context);
   return { out, error, exitCode: context.process.exitCode, started };

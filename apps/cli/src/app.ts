@@ -1,5 +1,8 @@
 import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
 import { helpCommand } from "./commands/help.ts";
+import { installCommand } from "./commands/install.ts";
+import { manifestCommand } from "./commands/manifest.ts";
+import { uninstallCommand } from "./commands/uninstall.ts";
 import { upCommand } from "./commands/up.ts";
 import { versionCommand } from "./commands/version.ts";
 import type { CliContext } from "./context.ts";
@@ -8,7 +11,14 @@ import { VERSION } from "./version.ts";
 /** All commands. Each one's code is loaded when it runs, so that the others start fast. */
 export const app: Application<CliContext> = buildApplication(
   buildRouteMap({
-    routes: { up: upCommand, version: versionCommand, help: helpCommand },
+    routes: {
+      install: installCommand,
+      uninstall: uninstallCommand,
+      manifest: manifestCommand,
+      up: upCommand,
+      version: versionCommand,
+      help: helpCommand,
+    },
     docs: { brief: "Tulle: a service mesh without sidecars" },
   }),
   {

@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { buildCommand } from "@stricli/core";
 import type { CliContext } from "../context.ts";
+import { whole } from "./whole.ts";
 
 interface UpFlags {
   readonly name: string;
@@ -63,14 +64,3 @@ export const upCommand = buildCommand<UpFlags, [string?], CliContext>({
       "Changes of the directory take effect while it runs. Needs root.",
   },
 });
-
-/** A whole number from `min` to `max`. */
-export function whole(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < min || value > max) {
-      throw new SyntaxError(`"${text}" is not a whole number from ${min} to ${max}`);
-    }
-    return value;
-  };
-}

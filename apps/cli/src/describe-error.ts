@@ -1,0 +1,26 @@
+import { messageOf } from "@tulle/base";
+import { StoreError, type StoreErrorCode } from "@tulle/store";
+import { CliError } from "./cli-error.ts";
+
+/** What to do about an answer of the API server. */
+const NEXT: Readonly<Record<StoreErrorCode, string>> = {
+  NOT_FOUND: "see what is there: tulle status",
+  CONFLICT: "somebody else changed it at the same time: try again",
+  EXISTS: "delete it, or choose another name",
+  INVALID: "correct the value that the message names",
+  FORBIDDEN: "ask the cluster's administrator for the right; tulle check --pre lists all that are needed",
+  UNAVAILABLE:
+    "see whether the API server answers: kubectl cluster-info; choose another with --kubeconfig and --context",
+};
+
+/** Two lines for the user: what, and what next. Only what nobody foresaw keeps its stack. */
+export function describeError(error: unknown): string {
+  if (error instanceof CliError) return lines(error.message, error.next);
+  if (error instanceof StoreError) return lines(error.message, NEXT[error.code]);
+  const stack = error instanceof Error ? error.stack : undefined;
+  return lines(stack ?? messageOf(error), "this is a fault of tulle: please report it with the lines above");
+}
+
+function lines(message: string, next: string): string {
+  return `error: ${message}\n  next: ${next}\n`;
+}

@@ -1,0 +1,89 @@
+import {
+  CUSTOM_RESOURCE_DEFINITION,
+  kindOf,
+  type KubeObject,
+  type ResourceKind,
+  resourceName,
+  type Store,
+} from "@tulle/store";
+import { CliError } from "../cli-error.ts";
+
+/** Puts objects into the cluster by server-side apply, and tells what changed. */
+
+export type Outcome = "created" | "configured" | "unchanged" | "kept";
+
+export interface Applied {
+  readonly object: KubeObject;
+  readonly outcome: Outcome;
+  /** Why it was kept as it is. */
+  readonly reason?: string;
+}
+
+/** Owner of the fields that an installation sets. */
+export const FIELD_MANAGER = "tulle-install";
+/** Gateway API's own mark: which release a schema is of. */
+const BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version";
+const CHANNEL = "gateway.networking.k8s.io/channel";
+
+/** The kind of an object that we make ourselves. */
+export function kindOfObject(object: KubeObject): ResourceKind {
+  const kind = kindOf(object);
+  if (kind === undefined) throw new Error(`no kind for ${object.apiVersion} ${object.kind}`);
+  return kind;
+}
+
+/** With `dryRun` nothing is written; what would happen is told from what is there. Rejects with StoreError, CliError. */
+export async function applyObject(store: Store, object: KubeObject, dryRun: boolean): Promise<Applied> {
+  const kind = kindOfObject(object);
+  const before = await store.get(kind, object.metadata);
+  const reason = before === undefined ? undefined : reasonToKeep(kind, before, object);
+  if (reason !== undefined) return { object, outcome: "kept", reason };
+  if (before?.metadata.deletionTimestamp !== undefined) {
+    throw new CliError(
+      `${resourceName(kind)} ${object.metadata.name} is being deleted`,
+      "wait until it is gone (kubectl get shows it), then try again",
+    );
+  }
+  if (dryRun) {
+    const outcome = before === undefined ? "created" : includes(before, object) ? "unchanged" : "configured";
+    return { object, outcome };
+  }
+  const after = await store.apply(kind, object, { manager: FIELD_MANAGER });
+  if (before === undefined) return { object, outcome: "created" };
+  const same = before.metadata.resourceVersion === after.metadata.resourceVersion;
+  return { object, outcome: same ? "unchanged" : "configured" };
+}
+
+/** Schemas of Gateway API are shared with others: a newer release, or the wider channel, stays. */
+function reasonToKeep(kind: ResourceKind, before: KubeObject, object: KubeObject): string | undefined {
+  if (kind.kind !== CUSTOM_RESOURCE_DEFINITION.kind) return undefined;
+  const wanted = object.metadata.annotations?.[BUNDLE_VERSION];
+  const there = before.metadata.annotations?.[BUNDLE_VERSION];
+  if (wanted === undefined || there === undefined) return undefined;
+  const channel = before.metadata.annotations?.[CHANNEL];
+  if (channel !== undefined && channel !== object.metadata.annotations?.[CHANNEL]) {
+    return `the cluster has the ${channel} channel of Gateway API ${there}`;
+  }
+  return isNewer(there, wanted) ? `the cluster has Gateway API ${there}` : undefined;
+}
+
+/** `v1.6.1` against `v1.6.0`; what is no such version is not newer. */
+function isNewer(version: string, than: string): boolean {
+  const numbers = (text: string) => /^v(\d+)\.(\d+)\.(\d+)/.exec(text)?.slice(1).map(Number) ?? [];
+  const [a, b] = [numbers(version), numbers(than)];
+  const index = a.findIndex((part, i) => part !== b[i]);
+  return index >= 0 && (a[index] ?? 0) > (b[index] ?? 0);
+}
+
+/** Whether everything in `wanted` is in `there`. */
+function includes(there: unknown, wanted: unknown): boolean {
+  if (typeof wanted !== "object" || wanted === null) return there === wanted;
+  if (Array.isArray(wanted)) {
+    return (
+      Array.isArray(there) && there.length === wanted.length && wanted.every((item, i) => includes(there[i], item))
+    );
+  }
+  if (typeof there !== "object" || there === null) return Object.keys(wanted).length === 0 && there === undefined;
+  const fields = there as Readonly<Record<string, unknown>>;
+  return Object.entries(wanted).every(([key, value]) => includes(fields[key], value));
+}
