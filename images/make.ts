@@ -1,6 +1,7 @@
 import { globSync } from "node:fs";
 import { appEntries } from "./app-layer.ts";
 import { baseEntries, baseInputs } from "./base-layer.ts";
+import { pluginEntries } from "./cni-plugin.ts";
 import { debianFiles, LIBRARY_FOLDER, librariesOf, whereIs } from "./debian-files.ts";
 import type { ImageDefinition } from "./definitions.ts";
 import { createLayerCache } from "./layer-cache.ts";
@@ -37,10 +38,11 @@ export function createImageMaker({ root, cache, hub, tag, compression }: MakeOpt
     });
   };
 
-  return ({ name, title, entries, data, programs, config }) => {
+  return ({ name, title, entries, data, programs, plugin, config }) => {
     const modules = entries.flatMap((pattern) => globSync(pattern, { cwd: root }));
     if (modules.length === 0) throw new Error(`the image ${name} has nothing to run: ${entries[0]} is not there`);
     const files = appEntries({ root, entries: modules, ...(data && { data }) });
+    if (plugin === true) files.push(...pluginEntries(root, [...inputs.libraries.keys()]));
     const code = layerOf(files, compression, `${name} and its packages`);
     const labels = {
       "org.opencontainers.image.title": title,
