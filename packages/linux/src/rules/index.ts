@@ -10,4 +10,4 @@ export {
   verifyPodRules,
 } from "./enrolment.ts";
 export { classifyConnections, type DirectConnection, type PodConnections, podConnections } from "./pod-connections.ts";
-export { DEFAULT_PROBE_IPS, type PodRuleOptions, podRules } from "./pod-rules.ts";
+export { DEFAULT_PROBE_IPS, isInterfaceName, type PodRuleOptions, podRules } from "./pod-rules.ts";

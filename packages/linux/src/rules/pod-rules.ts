@@ -75,8 +75,7 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
     probePorts,
   } = options;
   for (const name of virtualInterfaces) {
-    if (!INTERFACE_NAME.test(name))
-      throw new RangeError(`${JSON.stringify(name)} is not the name of a network interface`);
+    if (!isInterfaceName(name)) throw new RangeError(`${JSON.stringify(name)} is not the name of a network interface`);
   }
   const probes = probeIps.map((text) => {
     const ip = canonicalIp(text);
@@ -135,6 +134,11 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
   ];
   const capture: Table = { family: ipv6 ? "inet" : "ip", name: NAME, chains };
   return ipv6 ? [capture] : [capture, droppedIpv6()];
+}
+
+/** Whether a text may stand in a rule as the name of an interface. */
+export function isInterfaceName(name: string): boolean {
+  return INTERFACE_NAME.test(name);
 }
 
 /**

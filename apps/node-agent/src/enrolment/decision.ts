@@ -1,0 +1,49 @@
+import { SIDECAR_STATUS_ANNOTATION } from "@tulle/base";
+import type { KubeObject } from "@tulle/store";
+import { annotationOf, type Pod } from "../objects.ts";
+import { type EnablementSelector, fits } from "./selector.ts";
+
+/** Whether a pod belongs into the mesh (spec: control-plane §1.1, §1.4): a pure function of pod, namespace and settings. */
+
+export interface EnrolmentSettings {
+  readonly selectors: readonly EnablementSelector[];
+  readonly excludeNamespaces: ReadonlySet<string>;
+  readonly systemNamespace: string;
+}
+
+export type Decision =
+  | { readonly kind: "enrol" }
+  /** `reason`: for people. */
+  | { readonly kind: "leave"; readonly reason: string }
+  /** Cannot be said yet: leave things as they are, let nothing new pass. */
+  | { readonly kind: "unknown"; readonly reason: string };
+
+/** Label of ztunnel's own pods. */
+export const ZTUNNEL_APP = { key: "app", value: "ztunnel" } as const;
+/** Name of the DaemonSet that this agent is a pod of; its pods' names begin so. */
+export const AGENT_NAME = "istio-cni-node";
+
+/** `namespace`: the pod's, if it is known. */
+export function decide(pod: Pod, namespace: KubeObject | undefined, settings: EnrolmentSettings): Decision {
+  const home = pod.metadata.namespace ?? "";
+  if (pod.spec?.hostNetwork === true) return leave("the pod uses the host's network");
+  if (annotationOf(pod, SIDECAR_STATUS_ANNOTATION) !== undefined) return leave("the pod has a sidecar");
+  if (settings.excludeNamespaces.has(home)) return leave(`namespace ${home} is excluded`);
+  if (home === settings.systemNamespace && pod.metadata.labels?.[ZTUNNEL_APP.key] === ZTUNNEL_APP.value) {
+    return leave("the pod is a ztunnel");
+  }
+  if (home === settings.systemNamespace && pod.metadata.name.startsWith(`${AGENT_NAME}-`)) {
+    return leave("the pod is a node agent");
+  }
+  if (namespace === undefined) return { kind: "unknown", reason: `namespace ${home} is not known yet` };
+  const labels = pod.metadata.labels;
+  const selected = settings.selectors.some(
+    ({ podSelector, namespaceSelector }) =>
+      fits(podSelector, labels) && fits(namespaceSelector, namespace.metadata.labels),
+  );
+  return selected ? { kind: "enrol" } : leave("neither the pod nor its namespace asks for ambient mode");
+}
+
+function leave(reason: string): Decision {
+  return { kind: "leave", reason };
+}

@@ -1,0 +1,118 @@
+/** Kubernetes label selectors (metav1.LabelSelector), and the list of them that says which pods are in the mesh. */
+import { DATAPLANE_MODE_LABEL } from "@tulle/base";
+
+export type Labels = Readonly<Record<string, string>>;
+
+export interface LabelSelector {
+  readonly matchLabels: Labels;
+  readonly matchExpressions: readonly LabelExpression[];
+}
+
+export interface LabelExpression {
+  readonly key: string;
+  readonly operator: "In" | "NotIn" | "Exists" | "DoesNotExist";
+  readonly values: readonly string[];
+}
+
+/** A pod is in the mesh if it and its namespace fit one of them. */
+export interface EnablementSelector {
+  readonly podSelector: LabelSelector;
+  readonly namespaceSelector: LabelSelector;
+}
+
+const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
+const EVERYTHING: LabelSelector = { matchLabels: {}, matchExpressions: [] };
+
+/** The pod says so itself; or its namespace does and it does not say no (spec: control-plane §1.1). */
+export const DEFAULT_ENABLEMENT: readonly EnablementSelector[] = [
+  { podSelector: { ...EVERYTHING, matchLabels: { [DATAPLANE_MODE_LABEL]: "ambient" } }, namespaceSelector: EVERYTHING },
+  {
+    podSelector: {
+      ...EVERYTHING,
+      matchExpressions: [{ key: DATAPLANE_MODE_LABEL, operator: "NotIn", values: ["none"] }],
+    },
+    namespaceSelector: { ...EVERYTHING, matchLabels: { [DATAPLANE_MODE_LABEL]: "ambient" } },
+  },
+];
+
+/** An empty selector fits everything. As in Kubernetes, `NotIn` fits objects without the label too. */
+export function fits(selector: LabelSelector, labels: Labels | undefined): boolean {
+  return (
+    Object.entries(selector.matchLabels).every(([key, value]) => labels?.[key] === value) &&
+    selector.matchExpressions.every(({ key, operator, values }) => {
+      const value = labels?.[key];
+      switch (operator) {
+        case "In":
+          return value !== undefined && values.includes(value);
+        case "NotIn":
+          return value === undefined || !values.includes(value);
+        case "Exists":
+          return value !== undefined;
+        case "DoesNotExist":
+          return value === undefined;
+        default:
+          return operator satisfies never;
+      }
+    })
+  );
+}
+
+/** Of parsed YAML: a list of `{podSelector, namespaceSelector}`. Throws RangeError that names what is wrong. */
+export function readEnablement(value: unknown): EnablementSelector[] {
+  if (!Array.isArray(value) || value.length === 0) throw new RangeError("it must be a list of selectors");
+  return value.map((item: unknown, index) => {
+    const { podSelector, namespaceSelector, ...others } = record(item, `[${index}]`);
+    refuseOthers(others, `[${index}]`);
+    return {
+      podSelector: readSelector(podSelector, `[${index}].podSelector`),
+      namespaceSelector: readSelector(namespaceSelector, `[${index}].namespaceSelector`),
+    };
+  });
+}
+
+function readSelector(value: unknown, path: string): LabelSelector {
+  if (value === undefined || value === null) return EVERYTHING;
+  const { matchLabels = {}, matchExpressions = [], ...others } = record(value, path);
+  refuseOthers(others, path);
+  const labels = Object.entries(record(matchLabels, `${path}.matchLabels`));
+  if (!Array.isArray(matchExpressions)) throw new RangeError(`${path}.matchExpressions must be a list`);
+  return {
+    matchLabels: Object.fromEntries(labels.map(([key, text]) => [key, string(text, `${path}.matchLabels.${key}`)])),
+    matchExpressions: matchExpressions.map((item: unknown, index) =>
+      readExpression(item, `${path}.matchExpressions[${index}]`),
+    ),
+  };
+}
+
+function readExpression(value: unknown, path: string): LabelExpression {
+  const { key, operator, values = [], ...others } = record(value, path);
+  refuseOthers(others, path);
+  const known = OPERATORS.find((name) => name === operator);
+  if (known === undefined) throw new RangeError(`${path}.operator must be one of ${OPERATORS.join(", ")}`);
+  if (!Array.isArray(values)) throw new RangeError(`${path}.values must be a list`);
+  const needsValues = known === "In" || known === "NotIn";
+  if (needsValues !== values.length > 0) {
+    throw new RangeError(`${path}.values must ${needsValues ? "not be empty" : "be empty"} for ${known}`);
+  }
+  return {
+    key: string(key, `${path}.key`),
+    operator: known,
+    values: values.map((one) => string(one, `${path}.values`)),
+  };
+}
+
+function record(value: unknown, path: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new RangeError(`${path} must be an object`);
+}
+
+function string(value: unknown, path: string): string {
+  if (typeof value === "string") return value;
+  throw new RangeError(`${path} must be a string`);
+}
+
+/** A field that is not understood might have narrowed or widened the choice. */
+function refuseOthers(others: Record<string, unknown>, path: string): void {
+  const [name] = Object.keys(others);
+  if (name !== undefined) throw new RangeError(`${path}.${name} is not a field of a selector`);
+}
