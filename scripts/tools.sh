@@ -16,21 +16,30 @@ nft nftables
 ip iproute2
 nsenter util-linux"
 
+# What a Kubernetes cluster in namespaces needs (test/cluster). The CNI plugins are in no PATH.
+cluster_tools="$start_tools
+/usr/lib/cni/bridge containernetworking-plugins
+conntrack conntrack
+containerd containerd
+etcd etcd-server
+iptables iptables
+openssl openssl
+runc runc
+tcpdump tcpdump"
+
 # What the tests and the bench add: foreign peers, load generators, captures.
 test_tools="$start_tools
 $image_tools
-conntrack conntrack
+$cluster_tools
 h2load nghttp2-client
 haproxy haproxy
 iperf3 iperf3
 nghttp nghttp2-client
 nginx nginx-light
-openssl openssl
-tcpdump tcpdump
 wrk wrk"
 
 # Services that apt would start, now or at the next boot, only because a test wants the program.
-system_services="haproxy nginx iperf3"
+system_services="containerd etcd haproxy iperf3 nginx"
 
 # The lines "program package" of those tools of list $1 that are not there.
 missing_tools() {

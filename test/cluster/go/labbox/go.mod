@@ -1,0 +1,3 @@
+module tulle.test/labbox
+
+go 1.26.0

@@ -1,0 +1,119 @@
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { artifactFolder, COMPONENTS, type Component, cacheFolder, sourceFolder } from "./artifacts.ts";
+import { imageTar } from "./image-tar.ts";
+
+/** What Kubernetes' modules ask for. */
+const MINIMUM_GO = [1, 26] as const;
+/** A build that takes this long hangs: a cold one takes six minutes on two cores. */
+const BUILD_LIMIT_MS = 30 * 60_000;
+/** Of each component, so that a branch switched back and forth is not built each time; a running cluster uses them too. */
+const KEPT_VERSIONS = 3;
+/** Go's names for the machines that Node names otherwise. */
+const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", arm64: "arm64" };
+
+/** Whether all that a cluster needs is in the cache. */
+export function isBuilt(cache = cacheFolder()): boolean {
+  return COMPONENTS.every((component) => missingFiles(component, cache).length === 0);
+}
+
+/** Builds what is missing in the cache, and says on standard error what it does. Throws with what to do about it. */
+export async function build(cache = cacheFolder()): Promise<void> {
+  const missing = COMPONENTS.filter((component) => missingFiles(component, cache).length > 0);
+  if (missing.length === 0) return;
+  await checkGo();
+  for (const component of missing) {
+    const began = performance.now();
+    say(`building ${component.name} into ${artifactFolder(component, cache)}`);
+    await buildComponent(component, cache);
+    say(`built ${component.name} in ${Math.round((performance.now() - began) / 1000)} s`);
+    removeOld(component, cache);
+  }
+}
+
+function missingFiles(component: Component, cache: string): string[] {
+  const folder = artifactFolder(component, cache);
+  return component.files.filter((file) => !existsSync(join(folder, file)));
+}
+
+async function buildComponent(component: Component, cache: string): Promise<void> {
+  const architecture = GO_ARCHITECTURES[process.arch];
+  if (architecture === undefined) throw new Error(`the test cluster knows no architecture ${process.arch}`);
+  const folder = artifactFolder(component, cache);
+  // Renamed at the end, so that a build that breaks off, or two at once, never leave half a folder.
+  const work = `${folder}.${process.pid}`;
+  mkdirSync(work, { recursive: true });
+  try {
+    const program = join(work, component.name);
+    // The modules are those of go.sum: -mod=readonly (the default) refuses any other.
+    await go(["build", "-trimpath", "-ldflags", component.linkerFlags, "-o", program, "."], sourceFolder(component));
+    if (component.image !== undefined) {
+      const [path = ""] = component.image.entrypoint;
+      const files = [{ path, content: readFileSync(program) }];
+      writeFileSync(`${program}.tar`, imageTar({ ...component.image, files, architecture }));
+    }
+    for (const file of readdirSync(work)) {
+      if (!component.files.includes(file)) rmSync(join(work, file));
+    }
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(work, folder);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+async function checkGo(): Promise<void> {
+  const wanted = MINIMUM_GO.join(".");
+  const advice = `Go ${wanted} or newer builds the test cluster's parts: install it (https://go.dev/dl) and put it on PATH`;
+  const version = await go(["env", "GOVERSION"], import.meta.dirname).catch(() => {
+    throw new Error(`no go: ${advice}`);
+  });
+  const [, major = "0", minor = "0"] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
+  if (Number(major) < MINIMUM_GO[0] || (Number(major) === MINIMUM_GO[0] && Number(minor) < MINIMUM_GO[1])) {
+    throw new Error(`${version.trim()} is too old: ${advice}`);
+  }
+}
+
+/** Runs go; what it says goes to standard error. Returns standard output. */
+function go(args: readonly string[], directory: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn("go", args, {
+      cwd: directory,
+      // One static file that runs in an image without a C library.
+      env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-buildvcs=false", GOWORK: "off" },
+      stdio: ["ignore", "pipe", "inherit"],
+      timeout: BUILD_LIMIT_MS,
+    });
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+    child.on("error", reject);
+    child.on("close", (code, signal) => {
+      if (code === 0) resolve(output);
+      else reject(new Error(`go ${args[0]} in ${directory} failed (${signal ?? code}): see above`));
+    });
+  });
+}
+
+function removeOld(component: Component, cache: string): void {
+  const parent = dirname(artifactFolder(component, cache));
+  const versions = readdirSync(parent)
+    .map((name) => join(parent, name))
+    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+  for (const old of versions.slice(KEPT_VERSIONS)) rmSync(old, { recursive: true, force: true });
+}
+
+function say(text: string): void {
+  process.stderr.write(`cluster: ${text}\n`);
+}
+
+if (import.meta.main) {
+  try {
+    await build();
+  } catch (error) {
+    say((error as Error).message);
+    process.exitCode = 1;
+  }
+}
