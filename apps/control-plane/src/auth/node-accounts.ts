@@ -56,7 +56,8 @@ export class NodeAccounts {
     if (accountOf(pod) !== account) return refuse(`the pod ${full} has the account ${accountOf(pod)}, not ${account}`);
     if (isTerminated(pod)) return refuse(`the pod ${full} has ended (${pod.status?.phase})`);
     const where = pod.spec?.nodeName ?? "";
-    if (node !== undefined && node !== where) return refuse(`the token is of node ${node}, the pod ${full} on ${where}`);
+    if (node !== undefined && node !== where)
+      return refuse(`the token is of node ${node}, the pod ${full} on ${where}`);
     return { ok: true, pod, node: where };
   }
 }

@@ -1,5 +1,11 @@
 import { formatIdentity, type Identity } from "@tulle/base";
-import type { Authentication, Authorization, Caller as CertificateCaller, CallerCredentials, CaPolicy } from "@tulle/pki";
+import type {
+  Authentication,
+  Authorization,
+  Caller as CertificateCaller,
+  CallerCredentials,
+  CaPolicy,
+} from "@tulle/pki";
 import type { Pod } from "@tulle/store";
 import { type Authenticator, authenticateCall, quoted } from "../auth/authenticator.ts";
 import type { NodeAccounts } from "../auth/node-accounts.ts";

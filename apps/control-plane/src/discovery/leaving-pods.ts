@@ -1,4 +1,11 @@
-import { type Clock, LEAVING_ANNOTATION, LEFT_ANNOTATION, type Log, messageOf, REDIRECTION_ANNOTATION } from "@tulle/base";
+import {
+  type Clock,
+  LEAVING_ANNOTATION,
+  LEFT_ANNOTATION,
+  type Log,
+  messageOf,
+  REDIRECTION_ANNOTATION,
+} from "@tulle/base";
 import type { Pod } from "@tulle/store";
 
 /** A node proxy that is connected, and does not hold a state yet. */

@@ -1,0 +1,264 @@
+import { ADDRESS_TYPE } from "@tulle/api";
+import { type Clock, LEFT_ANNOTATION, type Log, messageOf, systemClock } from "@tulle/base";
+import { DEFAULT_MESH_SETTINGS, MeshIndex, podUid } from "@tulle/mesh/convert";
+import { CaService, startGrpcServer } from "@tulle/pki";
+import { type Namespace, POD, type Pod, type Store } from "@tulle/store";
+import type { Authenticator } from "./auth/authenticator.ts";
+import { JwtAuthenticator } from "./auth/jwt.ts";
+import { NodeAccounts } from "./auth/node-accounts.ts";
+import { PodIndex } from "./auth/pod-index.ts";
+import { TokenReviewAuthenticator } from "./auth/token-review.ts";
+import type { AuthoritySource } from "./ca/authority-source.ts";
+import { pluggedInAuthority } from "./ca/plugged-in.ts";
+import { CertificatePolicy } from "./ca/policy.ts";
+import { selfSignedAuthority } from "./ca/self-signed.ts";
+import { servingHosts, ServingCertificate } from "./ca/serving-certificate.ts";
+import type { Config } from "./config.ts";
+import { Discovery } from "./discovery/discovery.ts";
+import { LeavingPods } from "./discovery/leaving-pods.ts";
+import { MeshConfigWatch, type Settings } from "./discovery/mesh-config-watch.ts";
+import { MeshWatches } from "./discovery/mesh-watches.ts";
+import { createMetrics } from "./http/metrics.ts";
+import { startHttpServers } from "./http/servers.ts";
+import { RootConfigMaps } from "./trust/root-config-maps.ts";
+import { createDiscoveryServer } from "./xds/discovery-server.ts";
+import { connectedProxies, missingProxies } from "./xds/proxies.ts";
+
+/** What a control plane is given; the process makes them from its environment, tests bring their own. */
+export interface Surroundings {
+  readonly store: Store;
+  readonly log: Log;
+  readonly clock?: Clock;
+  /** Default: as the configuration says. */
+  readonly authenticator?: Authenticator;
+}
+
+/** A running control plane. */
+export interface ControlPlane {
+  readonly ports: { readonly secureGrpc: number; readonly http: number; readonly monitoring: number };
+  /** PEM of the mesh's roots. */
+  readonly roots: () => string;
+  /** Resolves when the mesh is known and served. */
+  readonly ready: Promise<void>;
+  /** Ends gracefully: streams are ended, clients told to go elsewhere. Resolves when everything is closed. */
+  drain(): Promise<void>;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<void>;
+}
+
+/** Who does not say in time who it is, is not kept; nor are more of them than this. */
+const UNAUTHENTICATED = { timeoutMs: 15_000, maxConnections: 1_000 };
+const MAX_CONNECTIONS = 20_000;
+
+/**
+ * The one place where the parts of the control plane meet: the authority first, since the server's certificate is of it;
+ * then the servers; then what they serve. Nothing is answered before the first state of every kind of objects is known.
+ */
+export async function startControlPlane(config: Config, surroundings: Surroundings): Promise<ControlPlane> {
+  const { store, log, clock = systemClock } = surroundings;
+  const meshConfig = await MeshConfigWatch.open({
+    store,
+    namespace: config.namespace,
+    base: baseSettings(config),
+    log: log.scope("config"),
+  });
+  const authority = await openAuthority(config, meshConfig.settings, surroundings);
+  const ready = Promise.withResolvers<void>();
+  // Who waits for it has a deadline of its own.
+  ready.promise.catch(() => undefined);
+
+  const index = new MeshIndex(meshConfig.settings);
+  const pods = new PodIndex({
+    onGone: ({ metadata }) =>
+      ads.disconnect(({ principal }) => principal.pod?.uid === metadata.uid, `its pod ${metadata.name} is gone`),
+  });
+  const accounts = new NodeAccounts({ trusted: config.auth.trustedNodeAccounts, pods });
+  const authenticator = surroundings.authenticator ?? openAuthenticator(config, store);
+  const metrics = createMetrics({
+    version: config.version,
+    sizes: () => index.sizes,
+    streams: () => ads.clients().length,
+    connectedZtunnels: () => connectedProxies(ads).length,
+    leavingPods: () => leaving.size,
+    rootExpiry: () => Math.min(...authority.current().trustBundle.roots.map((root) => root.validToDate.getTime())),
+    chainExpiry: () => authority.current().certificate.validToDate.getTime(),
+    synced: () => watches.unsynced.length === 0,
+  });
+  const ads = createDiscoveryServer({
+    authenticator,
+    accounts,
+    clusterId: config.clusterId,
+    ready: () => ready.promise,
+    maxStreamAgeMs: config.maxStreamAgeMs,
+    observer: {
+      ...metrics.ads,
+      onAck: (peer, ack) => {
+        metrics.ads.onAck?.(peer, ack);
+        leaving.look();
+      },
+      onStreams: () => leaving.look(),
+    },
+    onNack: metrics.onNack,
+    log: log.scope("xds"),
+  });
+  const leaving = new LeavingPods({
+    position: () => ads.cache(ADDRESS_TYPE).sequence,
+    behind: (position, name) => connectedProxies(ads, ads.behind(ADDRESS_TYPE, position, name)),
+    missing: () => missingProxies(ads, accounts),
+    resourceName: (pod) => podUid(config.clusterId, pod),
+    write: (pod, id) => noteLeft(store, pod, id),
+    log: log.scope("leaving"),
+    clock,
+  });
+  const discovery = new Discovery({
+    index,
+    sink: ads,
+    windowMs: config.batchWindowMs,
+    log: log.scope("discovery"),
+    onEvent: metrics.onEvent,
+    onFlushed: (flush) => {
+      metrics.onFlushed(flush);
+      leaving.flushed();
+    },
+  });
+  meshConfig.subscribe((settings) => discovery.reconfigure(settings));
+  const ca = new CaService({
+    authority: () => authority.current(),
+    policy: new CertificatePolicy({
+      authenticator,
+      accounts,
+      pods,
+      clusterId: config.clusterId,
+      trustDomain: () => meshConfig.settings.trustDomain,
+      ready: () => ready.promise,
+      onRefused: (proxy, reason) => {
+        store.event(proxy, { type: "Warning", reason: "CertificateRefused", message: `no certificate: ${reason}` });
+      },
+    }),
+    log: log.scope("ca"),
+    onOutcome: metrics.onOutcome,
+  });
+
+  const hosts = servingHosts({ ...config, customHosts: config.ca.customHosts });
+  const serving = await ServingCertificate.start(
+    { authority, hosts, maxTtlMs: config.ca.maxTtlMs, log: log.scope("ca"), clock },
+    ({ chainPem, privateKeyPem }) => grpc.setCertificate(chainPem, privateKeyPem),
+  );
+  const grpc = await startGrpcServer({
+    host: config.listen.host,
+    port: config.listen.secureGrpcPort,
+    certificateChainPem: serving.first.chainPem,
+    privateKeyPem: serving.first.privateKeyPem,
+    unauthenticated: UNAUTHENTICATED,
+    maxConnections: MAX_CONNECTIONS,
+    onRefused: metrics.onConnectionRefused,
+    routes: (router) => {
+      ca.register(router);
+      ads.register(router);
+    },
+  });
+  const watches = new MeshWatches({
+    store,
+    onPut: (kind, object) => {
+      // Who asks for a certificate may be here before the next flush.
+      if (kind === "Pod") {
+        pods.put(object as Pod);
+        leaving.put(object as Pod);
+      }
+      if (kind === "Namespace") pods.putNamespace(object as Namespace);
+      discovery.put(kind, object);
+    },
+    onGone: (kind, object) => {
+      if (kind === "Pod") {
+        pods.remove(object as Pod);
+        leaving.remove(object as Pod);
+      }
+      if (kind === "Namespace") pods.removeNamespace(object.metadata.name);
+      discovery.remove(kind, object);
+    },
+  });
+  const roots = new RootConfigMaps({ store, roots: () => authority.current().rootsPem, log: log.scope("trust") });
+  const stopRoots = authority.subscribe(() => roots.refresh());
+  let isReady = false;
+  const http = await startHttpServers({
+    config,
+    metrics: metrics.set,
+    isReady: () => isReady,
+    unsynced: () => watches.unsynced,
+    log: log.scope("http"),
+  });
+  void watches.whenSynced().then(
+    () => {
+      discovery.start();
+      isReady = true;
+      ready.resolve();
+      log.info("ready", { workloads: index.sizes.resources.workload, services: index.sizes.resources.service });
+    },
+    (error: unknown) => log.warn("the mesh was not learned", { error: messageOf(error) }),
+  );
+
+  const ended = Promise.withResolvers<void>();
+  let draining: Promise<void> | undefined;
+  const shutDown = async () => {
+    log.info("shutting down", { deadline: `${config.drainMs}ms` });
+    isReady = false;
+    leaving.close();
+    discovery.close();
+    ads.close();
+    await grpc.close(config.drainMs);
+    serving.certificate.close();
+    stopRoots();
+    roots.close();
+    watches.close();
+    meshConfig.close();
+    authority.close();
+    await Promise.allSettled([http.close(), store[Symbol.asyncDispose]()]);
+    ended.resolve();
+  };
+  return {
+    ports: { secureGrpc: grpc.port, ...http.ports },
+    roots: () => authority.current().rootsPem,
+    ready: ready.promise,
+    drain: () => (draining ??= shutDown()),
+    ended: ended.promise,
+  };
+}
+
+async function openAuthority(
+  config: Config,
+  settings: Settings,
+  { store, log, clock = systemClock }: Surroundings,
+): Promise<AuthoritySource> {
+  const { defaultTtlMs, maxTtlMs, rootDirectory, selfSignedTtlMs } = config.ca;
+  const authority = { clock, defaultTtlMs, maxTtlMs };
+  const scope = log.scope("ca");
+  const pluggedIn = await pluggedInAuthority({ directory: rootDirectory, authority, log: scope });
+  if (pluggedIn !== undefined) return pluggedIn;
+  const { namespace } = config;
+  const { trustDomain } = settings;
+  return selfSignedAuthority({ store, namespace, trustDomain, rootTtlMs: selfSignedTtlMs, authority, log: scope });
+}
+
+/** What holds where the ConfigMap says nothing. */
+function baseSettings({ clusterId, domainSuffix, namespace }: Config): Settings {
+  return {
+    ...DEFAULT_MESH_SETTINGS,
+    clusterId,
+    clusterDomain: domainSuffix,
+    rootNamespace: namespace,
+    systemNamespace: namespace,
+  };
+}
+
+function openAuthenticator({ auth }: Config, store: Store): Authenticator {
+  return auth.jwks === undefined
+    ? new TokenReviewAuthenticator({ store, audiences: auth.audiences })
+    : new JwtAuthenticator({ jwks: auth.jwks, audiences: auth.audiences });
+}
+
+/** Only of the very pod: another one that has taken the name has not left. */
+async function noteLeft(store: Store, { metadata }: Pod, id: string): Promise<void> {
+  const { namespace = "", name, uid } = metadata;
+  const body = { metadata: { ...(uid === undefined ? {} : { uid }), annotations: { [LEFT_ANNOTATION]: id } } };
+  await store.patch(POD, { namespace, name }, { type: "merge", body }, { subresource: "status" });
+}
