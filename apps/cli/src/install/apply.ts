@@ -44,10 +44,11 @@ export async function applyObject(store: Store, object: KubeObject, dryRun: bool
       "wait until it is gone (kubectl get shows it), then try again",
     );
   }
-  if (dryRun) {
-    const outcome = before === undefined ? "created" : includes(before, object) ? "unchanged" : "configured";
-    return { object, outcome };
-  }
+  // A schema is big enough for the API server to take its time; what is in it already needs no write.
+  const isCrd = kind.kind === CUSTOM_RESOURCE_DEFINITION.kind;
+  const unchanged = (dryRun || isCrd) && before !== undefined && includes(before, object);
+  if (unchanged) return { object, outcome: "unchanged" };
+  if (dryRun) return { object, outcome: before === undefined ? "created" : "configured" };
   const after = await store.apply(kind, object, { manager: FIELD_MANAGER });
   if (before === undefined) return { object, outcome: "created" };
   const same = before.metadata.resourceVersion === after.metadata.resourceVersion;

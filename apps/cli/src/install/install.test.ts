@@ -1,0 +1,219 @@
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import {
+  CLUSTER_ROLE,
+  CONFIG_MAP,
+  CUSTOM_RESOURCE_DEFINITION,
+  DAEMON_SET,
+  DEPLOYMENT,
+  NAMESPACE,
+  type KubeObject,
+  type Store,
+} from "@tulle/store";
+import { type KubeApiServer, startKubeApiServer } from "@tulle/testkit";
+import { instantRollouts } from "../../test/instant-rollouts.ts";
+import { tulle } from "../../test/run-cli.ts";
+import type { Cluster } from "../kube/cluster.ts";
+import { connectCluster } from "../kube/connect.ts";
+
+/** Against a real API server; a double stands in for its controllers. In the order of an installation's life. */
+
+let server: KubeApiServer;
+let cluster: Cluster;
+let store: Store;
+let rollouts: Disposable;
+
+before(async () => {
+  server = await startKubeApiServer();
+  cluster = await connectCluster({ kubeconfig: server.kubeconfig }, {});
+  store = cluster.store;
+  rollouts = instantRollouts(store);
+});
+
+after(async () => {
+  rollouts[Symbol.dispose]();
+  await cluster[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+const run = (...args: string[]) =>
+  tulle(args, { connect: (options) => connectCluster({ ...options, kubeconfig: server.kubeconfig }, {}) });
+
+const ISTIOD = { namespace: "istio-system", name: "istiod" };
+
+test("a dry run says what would be made, and makes nothing", async () => {
+  const { error, exitCode } = await run("install", "--dry-run");
+  assert.equal(exitCode, 0, error);
+  assert.match(error, /✔ Deployment istiod would be created\n/);
+  assert.match(error, /✔ schemas \(CRDs\): 25 would be created\n/);
+  assert.equal(await store.get(NAMESPACE, { name: "istio-system" }), undefined);
+});
+
+test("install applies everything and waits until it is ready", async () => {
+  const { out, error, exitCode } = await run("install", "--set", "global.imagePullPolicy=Never");
+  assert.equal(exitCode, 0, error);
+  assert.match(error, /✔ schemas \(CRDs\): 25 created\n/);
+  for (const part of ["istiod is ready (1 of 1,", "ztunnel is ready (2 of 2,", "istio-cni-node is ready (2 of 2,"]) {
+    assert.ok(error.includes(`✔ ${part}`), error);
+  }
+  assert.match(out, /kubectl label namespace default istio.io\/dataplane-mode=ambient/);
+  assert.equal((await store.list(CUSTOM_RESOURCE_DEFINITION)).length, 25);
+});
+
+test("a second install changes nothing", async () => {
+  const { error, exitCode } = await run("install", "--set", "global.imagePullPolicy=Never");
+  assert.equal(exitCode, 0, error);
+  assert.doesNotMatch(error, /created|configured|removed/);
+  const dry = await run("install", "--set", "global.imagePullPolicy=Never", "--dry-run");
+  assert.doesNotMatch(dry.error, /would be/);
+});
+
+test("an upgrade changes what is different, and removes what is not made any more", async () => {
+  const stale = {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name: "once", namespace: "istio-system", labels: { "tulle.dev/installation": "istio-system" } },
+  };
+  await store.create(CONFIG_MAP, stale);
+  const users = { ...stale, metadata: { name: "users-own", namespace: "istio-system" } };
+  await store.create(CONFIG_MAP, users);
+  const { error, exitCode } = await run("install", "--set", "ztunnel.logLevel=debug");
+  assert.equal(exitCode, 0, error);
+  assert.match(error, /✔ DaemonSet ztunnel configured\n/);
+  assert.match(error, /✔ ConfigMap once is not part of it any more: removed\n/);
+  assert.equal(await store.get(CONFIG_MAP, stale.metadata), undefined);
+  assert.notEqual(await store.get(CONFIG_MAP, users.metadata), undefined);
+  // The control plane is waited for before its proxies change.
+  assert.ok(error.indexOf("istiod is ready") < error.indexOf("DaemonSet ztunnel configured"), error);
+});
+
+test("newer schemas of Gateway API stay as they are", async () => {
+  const name = "gateways.gateway.networking.k8s.io";
+  const annotation = "gateway.networking.k8s.io/bundle-version";
+  const set = (version: string) =>
+    store.patch(
+      CUSTOM_RESOURCE_DEFINITION,
+      { name },
+      {
+        type: "merge",
+        body: { metadata: { annotations: { [annotation]: version } } },
+      },
+    );
+  await set("v1.10.0");
+  const { error } = await run("install");
+  assert.match(error, /1 kept \(the cluster has Gateway API v1\.10\.0\)/);
+  const crd = await store.get(CUSTOM_RESOURCE_DEFINITION, { name });
+  assert.equal(crd?.metadata.annotations?.[annotation], "v1.10.0");
+});
+
+test("install refuses beside another mesh, and beside a Tulle in another namespace", async () => {
+  const elsewhere = await run("install", "--istio-namespace", "mesh");
+  assert.equal(elsewhere.exitCode, 1);
+  assert.match(elsewhere.error, /error: Tulle is installed in the namespace istio-system already/);
+  assert.match(elsewhere.error, /next: upgrade that one: tulle install --istio-namespace istio-system/);
+
+  const foreign = daemonSet("kube-system", "istio-cni-node", { "k8s-app": "istio-cni-node" });
+  await store.create(DAEMON_SET, foreign);
+  const beside = await run("install");
+  assert.equal(beside.exitCode, 1);
+  assert.match(beside.error, /another mesh is installed: DaemonSet kube-system\/istio-cni-node;/);
+  assert.match(beside.error, /next: remove the other one first/);
+  await store.delete(DAEMON_SET, foreign.metadata);
+});
+
+test("somebody at the terminal is asked, and may say no", async () => {
+  let asked = "";
+  const outcome = await tulle(["install"], {
+    connect: () => connectCluster({ kubeconfig: server.kubeconfig }, {}),
+    ask: (question) => {
+      asked = question;
+      return Promise.resolve("n");
+    },
+  });
+  assert.match(asked, /^Upgrade to Tulle \d.* in the namespace istio-system of kubeconfig .*\? \[y\/N\] $/);
+  assert.equal(outcome.exitCode, 1);
+  assert.match(outcome.error, /nothing was changed/);
+});
+
+test("what is not ready in time is an error that names the reason", async () => {
+  rollouts[Symbol.dispose]();
+  const { error, exitCode } = await run("install", "--set", "ztunnel.logLevel=trace", "--timeout", "1");
+  rollouts = instantRollouts(store);
+  assert.equal(exitCode, 1);
+  assert.match(error, /error: not ready after 1 s:\n {2}- ztunnel: there are no pods yet\n/);
+  assert.match(error, /next: look closer: kubectl -n istio-system describe pods/);
+});
+
+test("no rights at the API server is an error that says what to do", async () => {
+  const file = `${server.kubeconfig}.stranger`;
+  writeFileSync(file, readFileSync(server.kubeconfig, "utf8").replace(server.token, server.strangerToken));
+  const { error, exitCode } = await tulle(["install", "--kubeconfig", file], {
+    connect: (options) => connectCluster(options, {}),
+  });
+  assert.equal(exitCode, 1);
+  assert.match(error, /forbidden/);
+  assert.match(error, /next: ask the cluster's administrator/);
+});
+
+test("uninstall without purge keeps schemas, their objects and the namespace", async () => {
+  const { out, error, exitCode } = await run("uninstall");
+  assert.equal(exitCode, 0, error);
+  assert.ok(error.indexOf("DaemonSet istio-cni-node removed") < error.indexOf("DaemonSet ztunnel removed"), error);
+  assert.ok(error.indexOf("DaemonSet ztunnel removed") < error.indexOf("Deployment istiod removed"), error);
+  assert.match(out, /kept \(--purge removes them\)/);
+  assert.equal(await store.get(DEPLOYMENT, ISTIOD), undefined);
+  const roles = await store.list(CLUSTER_ROLE, { labels: { "tulle.dev/installation": "istio-system" } });
+  assert.deepEqual(roles, []);
+  assert.equal((await store.list(CUSTOM_RESOURCE_DEFINITION)).length, 25);
+  assert.notEqual(await store.get(CONFIG_MAP, { namespace: "istio-system", name: "users-own" }), undefined);
+});
+
+test("uninstall where there is nothing says so", async () => {
+  const { error, exitCode } = await run("uninstall");
+  assert.equal(exitCode, 1);
+  assert.match(error, /Tulle is not installed in the namespace istio-system/);
+});
+
+test("purge lists what is lost, wants a word, and takes schemas and namespace away", async () => {
+  const policy = {
+    apiVersion: "security.istio.io/v1",
+    kind: "AuthorizationPolicy",
+    metadata: { name: "mine", namespace: "default" },
+    spec: {},
+  };
+  const kind = {
+    group: "security.istio.io",
+    version: "v1",
+    kind: "AuthorizationPolicy",
+    plural: "authorizationpolicies",
+    namespaced: true,
+  };
+  await store.create(kind, policy);
+  const silent = await run("uninstall", "--purge");
+  assert.equal(silent.exitCode, 1);
+  assert.match(silent.out, /schema authorizationpolicies\.security\.istio\.io with 1 objects:\n {4}default\/mine\n/);
+  assert.match(silent.error, /nobody is there to be asked/);
+  assert.equal((await store.list(CUSTOM_RESOURCE_DEFINITION)).length, 25);
+
+  const { error, exitCode } = await run("uninstall", "--purge", "-y");
+  assert.equal(exitCode, 0, error);
+  assert.match(error, /✔ Namespace istio-system removed/);
+  const left = (await store.list(CUSTOM_RESOURCE_DEFINITION)).filter(
+    ({ metadata }) => metadata.deletionTimestamp === undefined,
+  );
+  assert.deepEqual(
+    left.map(({ metadata }) => metadata.name),
+    [],
+  );
+});
+
+function daemonSet(namespace: string, name: string, labels: Readonly<Record<string, string>>): KubeObject {
+  const template = { metadata: { labels }, spec: { containers: [{ name: "c", image: "none.invalid/none:1" }] } };
+  return {
+    apiVersion: "apps/v1",
+    kind: "DaemonSet",
+    metadata: { name, namespace, labels },
+    spec: { selector: { matchLabels: labels }, template },
+  };
+}
