@@ -19,6 +19,8 @@ test("a key is worked on alone, and once more when it was poked meanwhile", asyn
     },
   });
   for (let i = 0; i < 5; i++) queue.poke("a");
+  await until(() => running === 1, { what: "the first run" });
+  for (let i = 0; i < 5; i++) queue.poke("a");
   gate.resolve();
   await until(() => queue.pending === 0, { what: "the queue to be idle" });
   assert.equal(runs, 2);

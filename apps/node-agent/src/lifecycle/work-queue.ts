@@ -51,9 +51,8 @@ export class WorkQueue {
   poke(key: string, delayMs = 0): void {
     if (this.#closed) return;
     const lane = this.#lane(key);
-    if (delayMs > 0 && !lane.dirty) {
-      clearTimeout(lane.timer);
-      lane.timer = setTimeout(() => this.poke(key), delayMs);
+    if (delayMs > 0) {
+      this.#later(key, lane, delayMs);
       return;
     }
     lane.dirty = true;
@@ -119,12 +118,16 @@ export class WorkQueue {
       again = lane.backoff.next();
       this.#options.log.warn("trying again", { key, after: `${Math.round(again)}ms`, error: messageOf(error) });
     }
-    if (again !== undefined && !lane.dirty && !this.#closed) {
-      lane.timer = setTimeout(() => {
-        lane.timer = undefined;
-        this.poke(key);
-      }, again);
-    }
+    if (again !== undefined) this.#later(key, lane, again);
+  }
+
+  /** One that is due earlier, whatever for, does as well: it finds out what to do next. */
+  #later(key: string, lane: Lane, delayMs: number): void {
+    if (lane.dirty || lane.timer !== undefined || this.#closed) return;
+    lane.timer = setTimeout(() => {
+      lane.timer = undefined;
+      this.poke(key);
+    }, delayMs);
   }
 
   /** A place among those that work; given back when the work ends, or when it takes so long that it must be stuck. */
