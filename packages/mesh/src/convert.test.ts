@@ -256,7 +256,7 @@ describe("a service", () => {
     });
     assert.ok(resources[0]?.kind === "service");
     assert.deepEqual(resources[0].service.waypoint, {
-      destination: { kind: "hostname", namespace: "bookinfo", hostname: "wp.bookinfo.svc.cluster.local" },
+      destination: { kind: "hostname", namespace: "bookinfo", hostname: "wp.bookinfo.waypoint.invalid" },
       hboneMtlsPort: 15008,
     });
     assert.deepEqual(statuses, [
@@ -271,7 +271,9 @@ describe("a service", () => {
             type: "istio.io/WaypointBound",
             status: "False",
             reason: "WaypointIsNotReady",
-            message: 'waypoint "bookinfo/wp" is not ready',
+            message:
+              'waypoint "bookinfo/wp" is not ready. Traffic is refused until this is solved; ' +
+              "annotation ambient.tulle.dev/waypoint-optional=true lets it pass without",
           },
         ],
       },

@@ -1,29 +1,20 @@
-import { convertAuthorizationPolicy, type ConvertedAuthorization } from "./convert/authorization-policy.ts";
-import {
-  DEFAULT_MESH_SETTINGS,
-  type MeshSettings,
-  type ObjectStatus,
-  statusOf,
-  waypointCondition,
-} from "./convert/context.ts";
-import {
-  byKey,
-  keyOf,
-  type KubeNamespace,
-  type KubeNode,
-  type KubePod,
-  type KubePolicy,
-  type KubeService,
-  type Labels,
-  nameOf,
-  namespaceOf,
-  selects,
+import { DEFAULT_MESH_SETTINGS, type MeshObjectKind, type MeshSettings, type ObjectStatus } from "./convert/context.ts";
+import type {
+  KubeEndpointSlice,
+  KubeGateway,
+  KubeGatewayClass,
+  KubeServiceEntry,
+  KubeWorkloadEntry,
+} from "./convert/istio-objects.ts";
+import type {
+  KubeNamespace,
+  KubeNode,
+  KubeObjectLike,
+  KubePod,
+  KubePolicy,
+  KubeService,
 } from "./convert/kubernetes.ts";
-import { PeerAuthentications, readPeerAuthentication } from "./convert/peer-authentication.ts";
-import { convertPod } from "./convert/pod.ts";
-import { convertService } from "./convert/service.ts";
-import type { PolicyKey } from "./model.ts";
-import { policyKey, serviceKey } from "./model.ts";
+import { MeshIndex } from "./convert/mesh-index.ts";
 import type { PutChange } from "./resource-log.ts";
 
 export {
@@ -32,11 +23,15 @@ export {
   type PolicySettings,
 } from "./convert/authorization-policy.ts";
 export * from "./convert/context.ts";
+export * from "./convert/istio-objects.ts";
 export * from "./convert/kubernetes.ts";
+export type { MeshChanges } from "./convert/ledger.ts";
+export { MeshIndex, type MeshSizes } from "./convert/mesh-index.ts";
+export { MESH_OBJECT_KINDS } from "./convert/mesh-objects.ts";
 export * from "./convert/peer-authentication.ts";
-export { type MeshChanges, MeshIndex, type MeshSizes } from "./convert/mesh-index.ts";
-export { convertPod, type PodContext, podUid, REDIRECTION_ANNOTATION, selectsPod } from "./convert/pod.ts";
-export { convertService, serviceHostname } from "./convert/service.ts";
+export { podAddresses, podUid } from "./convert/pod.ts";
+export { serviceHostname } from "./convert/service.ts";
+export { entryVisibility, serviceScope } from "./convert/visibility.ts";
 
 /** Everything that the mesh is computed from. Pods are scheduled: address, node and readiness are in them. */
 export interface KubeObjects {
@@ -45,8 +40,13 @@ export interface KubeObjects {
   readonly services: readonly KubeService[];
   readonly authorizationPolicies: readonly KubePolicy[];
   readonly peerAuthentications: readonly KubePolicy[];
-  /** For localities. Default: none. */
+  /** For localities. This and the following default to none. */
   readonly nodes?: readonly KubeNode[];
+  readonly endpointSlices?: readonly KubeEndpointSlice[];
+  readonly serviceEntries?: readonly KubeServiceEntry[];
+  readonly workloadEntries?: readonly KubeWorkloadEntry[];
+  readonly gateways?: readonly KubeGateway[];
+  readonly gatewayClasses?: readonly KubeGatewayClass[];
 }
 
 export interface ConvertResult {
@@ -56,86 +56,23 @@ export interface ConvertResult {
   readonly statuses: readonly ObjectStatus[];
 }
 
-/**
- * Kubernetes objects → model (control-plane.md §2): the whole at once. `ResourceLog` makes the few changes of it; a
- * control plane that follows single objects calls the functions above instead.
- */
+/** Kubernetes objects → model (control-plane.md §2): the whole at once. Who follows single objects takes `MeshIndex`. */
 export function convert(objects: KubeObjects, settings: MeshSettings = DEFAULT_MESH_SETTINGS): ConvertResult {
-  const statuses: ObjectStatus[] = [];
-  const namespaces = new Map(objects.namespaces.map((namespace) => [nameOf(namespace), namespace]));
-  const nodes = new Map((objects.nodes ?? []).map((node) => [nameOf(node), node]));
-  const services = Map.groupBy(objects.services, namespaceOf);
-
-  const authorizations = objects.authorizationPolicies.map((policy) => convertAuthorizationPolicy(policy, settings));
-  for (const { status } of authorizations) if (status !== undefined) statuses.push(status);
-  const rules = objects.peerAuthentications.map((policy) => readPeerAuthentication(policy, settings));
-  const peers = new PeerAuthentications(rules, settings);
-  statuses.push(...peers.statuses());
-  const policies = [...authorizations.flatMap(({ policy }) => policy ?? []), ...peers.policies()];
-  const selected = selectedPolicies(authorizations);
-
-  const resources: PutChange[] = policies.sort(byKey(policyKey)).map((policy) => ({ kind: "policy", policy }));
-  const convertedServices = objects.services.flatMap((from) => {
-    const converted = convertService(from, namespaces.get(namespaceOf(from)), settings);
-    return converted === undefined ? [] : { from, ...converted };
-  });
-  for (const { from, service, waypoint } of convertedServices.sort(byKey(({ service: one }) => serviceKey(one)))) {
-    resources.push({ kind: "service", service });
-    if (waypoint !== undefined)
-      statuses.push(statusOf("Service", from, "istio-ambient-service", [waypointCondition(waypoint)]));
-  }
-  const convertedPods = objects.pods.flatMap((pod) => {
-    const namespace = namespaceOf(pod);
-    const context = {
-      settings,
-      namespace: namespaces.get(namespace),
-      node: nodes.get(pod.spec?.nodeName ?? ""),
-      services: services.get(namespace) ?? [],
-      policies: attachedPolicies(pod, selected, peers, settings),
-    };
-    const converted = convertPod(pod, context);
-    return converted === undefined ? [] : { pod, ...converted };
-  });
-  for (const { pod, workload, waypoint } of convertedPods.sort(byKey(({ workload: one }) => one.uid))) {
-    resources.push({ kind: "workload", workload });
-    if (waypoint !== undefined) statuses.push(statusOf("Pod", pod, "tulle-ambient-pod", [waypointCondition(waypoint)]));
-  }
-  return { resources, statuses: statuses.sort(byKey((status) => `${status.kind} ${status.namespace}/${status.name}`)) };
+  const index = new MeshIndex(settings);
+  const put = (kind: MeshObjectKind, list: readonly KubeObjectLike[] = []) => {
+    for (const object of list) index.put(kind, object);
+  };
+  put("Namespace", objects.namespaces);
+  put("Node", objects.nodes);
+  put("Pod", objects.pods);
+  put("Service", objects.services);
+  put("EndpointSlice", objects.endpointSlices);
+  put("ServiceEntry", objects.serviceEntries);
+  put("WorkloadEntry", objects.workloadEntries);
+  put("Gateway", objects.gateways);
+  put("GatewayClass", objects.gatewayClasses);
+  put("AuthorizationPolicy", objects.authorizationPolicies);
+  put("PeerAuthentication", objects.peerAuthentications);
+  const { puts, statuses } = index.flush();
+  return { resources: puts, statuses };
 }
-
-/** A policy with a selector, and where it selects. */
-export interface SelectedPolicy {
-  readonly key: PolicyKey;
-  readonly namespace: string;
-  readonly selector: Labels;
-}
-
-/** Policies that workloads name, by key. */
-export function selectedPolicies(converted: Iterable<ConvertedAuthorization>): readonly SelectedPolicy[] {
-  const selected: SelectedPolicy[] = [];
-  for (const { policy, selector } of converted) {
-    if (policy === undefined || selector === undefined) continue;
-    selected.push({ key: policyKey(policy), namespace: policy.namespace, selector });
-  }
-  return selected.sort(byKey(({ key }) => key));
-}
-
-/** What a pod's workload names: policies of its own or the root namespace that select it, by key; then mutual TLS. */
-export function attachedPolicies(
-  pod: KubePod,
-  selected: readonly SelectedPolicy[],
-  peers: PeerAuthentications,
-  settings: MeshSettings,
-): readonly PolicyKey[] {
-  const namespace = namespaceOf(pod);
-  const labels = pod.metadata?.labels;
-  const keys = selected
-    .filter((policy) => policy.namespace === namespace || policy.namespace === settings.rootNamespace)
-    .filter((policy) => selects(policy.selector, labels))
-    .map((policy) => policy.key);
-  const mutualTls = peers.attached(namespace, labels);
-  return mutualTls === undefined ? keys : [...keys, mutualTls];
-}
-
-/** `namespace/name` of any object. */
-export const objectKey = keyOf;

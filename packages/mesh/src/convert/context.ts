@@ -1,6 +1,5 @@
-import { DEFAULT_CLUSTER_ID, DEFAULT_TRUST_DOMAIN, INBOUND_HBONE_PORT, SYSTEM_NAMESPACE } from "@tulle/base";
-import type { GatewayAddress } from "../model.ts";
-import { type KubeNamespace, type Labels, labelOf, namespaceOf, type ObjectMeta } from "./kubernetes.ts";
+import { DEFAULT_CLUSTER_ID, DEFAULT_TRUST_DOMAIN, SYSTEM_NAMESPACE } from "@tulle/base";
+import type { Labels, ObjectMeta } from "./kubernetes.ts";
 
 /** What does not come from objects but from the configuration of the mesh (MeshConfig, control-plane.md §1.5). */
 export interface MeshSettings {
@@ -8,6 +7,8 @@ export interface MeshSettings {
   /** Unless the system namespace is labelled with another one. */
   readonly network: string;
   readonly trustDomain: string;
+  /** Former or foreign names of the trust domain: principals of any of them are the same workload. */
+  readonly trustDomainAliases: readonly string[];
   /** `cluster.local` */
   readonly clusterDomain: string;
   /** Policies in this namespace without selector hold for the whole mesh. */
@@ -58,6 +59,7 @@ export const DEFAULT_MESH_SETTINGS: MeshSettings = {
   clusterId: DEFAULT_CLUSTER_ID,
   network: "",
   trustDomain: DEFAULT_TRUST_DOMAIN,
+  trustDomainAliases: [],
   clusterDomain: "cluster.local",
   rootNamespace: SYSTEM_NAMESPACE,
   systemNamespace: SYSTEM_NAMESPACE,
@@ -84,9 +86,11 @@ export type MeshObjectKind =
 export interface Condition {
   readonly type:
     | "ZtunnelAccepted"
+    | "WaypointAccepted"
     | "istio.io/WaypointBound"
     | "istio.io/WaypointMissing"
     | "istio.io/VisibilityApplied"
+    /** Ours: a part of the object is not sent, because it belongs to another one or cannot be read. */
     | "ambient.tulle.dev/Accepted";
   readonly status: "True" | "False";
   /** Upper camel case, stable. */
@@ -124,50 +128,4 @@ export function statusOf(
 ): ObjectStatus {
   const { namespace = "", name = "", generation } = object.metadata ?? {};
   return { kind, namespace, name, generation, manager, conditions };
-}
-
-export interface WaypointReference {
-  /** `namespace/name` of the Gateway. */
-  readonly key: string;
-  readonly address: GatewayAddress;
-  /** No such waypoint is known: the address is one that nobody can find, so that traffic is refused. */
-  readonly missing: boolean;
-}
-
-const USE_WAYPOINT = "istio.io/use-waypoint";
-const USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace";
-/** The reserved name that opts out. */
-const NO_WAYPOINT = "none";
-
-/**
- * The waypoint that an object's label names, else (`inherit`) its namespace's. A label that resolves to nothing becomes
- * an address that no proxy can find: traffic is refused rather than let past the policies of a waypoint.
- */
-export function waypointFor(
-  object: { readonly metadata?: ObjectMeta | undefined },
-  namespace: KubeNamespace | undefined,
-  inherit: boolean,
-  settings: MeshSettings,
-): WaypointReference | undefined {
-  const own = labelOf(object, USE_WAYPOINT);
-  const source = own === undefined && inherit ? namespace : object;
-  const name = source && labelOf(source, USE_WAYPOINT);
-  if (source === undefined || name === undefined || name === "" || name === NO_WAYPOINT) return undefined;
-  const home = labelOf(source, USE_WAYPOINT_NAMESPACE) ?? namespaceOf(object);
-  const key = `${home}/${name}`;
-  const hostname = `${name}.${home}.svc.${settings.clusterDomain}`;
-  const destination = { kind: "hostname", namespace: home, hostname } as const;
-  return { key, address: { destination, hboneMtlsPort: INBOUND_HBONE_PORT }, missing: true };
-}
-
-export function waypointCondition(waypoint: WaypointReference): Condition {
-  const type = "istio.io/WaypointBound";
-  return waypoint.missing
-    ? { type, status: "False", reason: "WaypointIsNotReady", message: `waypoint "${waypoint.key}" is not ready` }
-    : {
-        type,
-        status: "True",
-        reason: "WaypointAccepted",
-        message: `Successfully attached to waypoint ${waypoint.key}`,
-      };
 }

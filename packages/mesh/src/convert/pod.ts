@@ -1,53 +1,31 @@
 import { canonicalIp } from "@tulle/base";
 import { DEFAULT_SERVICE_ACCOUNT, newWorkload } from "../defaults.ts";
-import type { Locality, PolicyKey, ServiceKey, Workload } from "../model.ts";
-import { type MeshSettings, waypointFor, type WaypointReference } from "./context.ts";
-import {
-  annotationOf,
-  byKey,
-  type KubeNamespace,
-  type KubeNode,
-  type KubePod,
-  type KubeService,
-  type KubeServicePort,
-  labelOf,
-  nameOf,
-  namespaceOf,
-  selects,
-} from "./kubernetes.ts";
-import { serviceHostname, tcpFirst } from "./service.ts";
+import type { Locality, Workload } from "../model.ts";
+import type { Condition } from "./context.ts";
+import { type KubeNode, type KubePod, labelOf, nameOf, namespaceOf } from "./kubernetes.ts";
+import { type Candidates, podMembership } from "./membership.ts";
+import { bindWaypoint, boundCondition } from "./waypoint-binding.ts";
+import { canonicalOf, tunnelOf, type WorkloadContext } from "./workload-context.ts";
 
 /** What a pod's workload depends on besides the pod. */
-export interface PodContext {
-  readonly settings: MeshSettings;
-  readonly namespace: KubeNamespace | undefined;
+export interface PodContext extends WorkloadContext {
   readonly node: KubeNode | undefined;
-  /** Services of the pod's namespace; those that do not select it are left out here. */
-  readonly services: readonly KubeService[];
-  /** Keys that select the pod, in order (see `attachedPolicies`). */
-  readonly policies: readonly PolicyKey[];
+  readonly candidates: Candidates;
 }
 
-/** Set by the node agent while the pod's traffic goes through the mesh. */
-export const REDIRECTION_ANNOTATION = "ambient.istio.io/redirection";
-/** A comma list; `http`: the pod terminates HBONE itself. */
-const TUNNEL_LABEL = "networking.istio.io/tunnel";
+const GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name";
 
 /** `undefined`: not a workload: ended, or without a (readable) address. */
 export function convertPod(
   from: KubePod,
   context: PodContext,
-): { readonly workload: Workload; readonly waypoint: WaypointReference | undefined } | undefined {
-  const { settings } = context;
-  const { phase, conditions } = from.status ?? {};
-  const addresses = addressesOf(from);
-  if (phase === "Succeeded" || phase === "Failed" || addresses === undefined) return undefined;
-  const nativeTunnel = (labelOf(from, TUNNEL_LABEL) ?? "").split(",").includes("http");
-  const meshed = nativeTunnel || annotationOf(from, REDIRECTION_ANNOTATION) === "enabled";
-  const ready = conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
+): { readonly workload: Workload; readonly conditions: readonly Condition[] } | undefined {
+  const { settings, network, namespace, waypoints } = context;
+  const addresses = podAddresses(from);
+  if (addresses === undefined) return undefined;
+  const ready = from.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
   const workloadName = workloadNameOf(from);
-  // A namespace's waypoint handles services unless it says otherwise: pods do not inherit it.
-  const waypoint = waypointFor(from, context.namespace, false, settings);
+  const binding = bindWaypoint({ object: from, namespace, traffic: "workload", waypoints });
   const workload = newWorkload({
     uid: podUid(settings.clusterId, from),
     name: nameOf(from),
@@ -55,31 +33,23 @@ export function convertPod(
     trustDomain: settings.trustDomain,
     serviceAccount: from.spec?.serviceAccountName || DEFAULT_SERVICE_ACCOUNT,
     addresses,
-    network: settings.network,
-    protocol: meshed ? "HBONE" : "TCP",
+    network,
+    ...tunnelOf(from),
     hostNetwork: from.spec?.hostNetwork ?? false,
-    nativeTunnel,
     node: from.spec?.nodeName ?? "",
-    waypoint: waypoint?.address,
-    services: membership(from, context),
-    authorizationPolicies: context.policies,
+    waypoint: binding?.address,
+    networkGateway: context.networkGateway(network),
+    applicationTunnel: applicationTunnelOf(from, context),
+    services: podMembership(from, context.candidates, settings.clusterDomain),
+    authorizationPolicies: context.policies(from.metadata?.labels),
     healthy: ready && from.metadata?.deletionTimestamp === undefined,
     clusterId: settings.clusterId,
     locality: localityOf(context.node),
     workloadName,
     workloadType: "pod",
-    canonicalName:
-      labelOf(from, "service.istio.io/canonical-name") ??
-      labelOf(from, "app.kubernetes.io/name") ??
-      labelOf(from, "app") ??
-      workloadName,
-    canonicalRevision:
-      labelOf(from, "service.istio.io/canonical-revision") ??
-      labelOf(from, "app.kubernetes.io/version") ??
-      labelOf(from, "version") ??
-      "latest",
+    ...canonicalOf(from.metadata?.labels, workloadName),
   });
-  return { workload, waypoint };
+  return { workload, conditions: binding === undefined ? [] : [boundCondition(binding)] };
 }
 
 /** `<cluster>//Pod/<namespace>/<name>`. */
@@ -87,46 +57,25 @@ export function podUid(clusterId: string, pod: KubePod): string {
   return `${clusterId}//Pod/${namespaceOf(pod)}/${nameOf(pod)}`;
 }
 
-/** A service without selector selects nothing. */
-export function selectsPod(service: KubeService, pod: KubePod): boolean {
-  const selector = service.spec?.selector ?? {};
-  if (namespaceOf(service) !== namespaceOf(pod) || Object.keys(selector).length === 0) return false;
-  return selects(selector, pod.metadata?.labels);
-}
-
-function addressesOf(pod: KubePod): readonly string[] | undefined {
-  const { podIP, podIPs } = pod.status ?? {};
+/** Canonical addresses of a pod that runs or will run; undefined: it has ended, has none, or one cannot be read. */
+export function podAddresses(pod: KubePod): readonly string[] | undefined {
+  const { podIP, podIPs, phase } = pod.status ?? {};
+  if (phase === "Succeeded" || phase === "Failed") return undefined;
   const listed = podIPs !== undefined && podIPs.length > 0 ? podIPs.map(({ ip }) => ip ?? "") : [podIP ?? ""];
   const addresses = listed.map(canonicalIp).filter((ip) => ip !== undefined);
   return addresses.length === listed.length ? addresses : undefined;
 }
 
-function membership(pod: KubePod, context: PodContext): ReadonlyMap<ServiceKey, ReadonlyMap<number, number>> {
-  const members: (readonly [ServiceKey, ReadonlyMap<number, number>])[] = [];
-  for (const service of context.services) {
-    if (service.spec?.type === "ExternalName" || !selectsPod(service, pod)) continue;
-    const key = `${namespaceOf(service)}/${serviceHostname(service, context.settings.clusterDomain)}`;
-    const ports = new Map<number, number>();
-    for (const port of tcpFirst(service.spec?.ports ?? [])) {
-      const target = targetOf(port, pod);
-      if (target !== undefined && !ports.has(port.port)) ports.set(port.port, target);
-    }
-    members.push([key, ports]);
-  }
-  return new Map(members.sort(byKey(([key]) => key)));
+/** `namespace/name` of the Gateway whose instance the pod is. */
+export function gatewayOf(pod: KubePod): string | undefined {
+  const name = labelOf(pod, GATEWAY_NAME);
+  return name === undefined ? undefined : `${namespaceOf(pod)}/${name}`;
 }
 
-/** A named target port is the pod's own TCP port of that name; without one the service's port leads nowhere. */
-function targetOf(port: KubeServicePort, pod: KubePod): number | undefined {
-  const { targetPort } = port;
-  if (typeof targetPort !== "string") return targetPort ?? port.port;
-  const sidecars = pod.spec?.initContainers?.filter((container) => container.restartPolicy === "Always") ?? [];
-  for (const container of [...(pod.spec?.containers ?? []), ...sidecars]) {
-    for (const { name, containerPort, protocol } of container.ports ?? []) {
-      if (name === targetPort && (protocol ?? "TCP") === "TCP") return containerPort;
-    }
-  }
-  return undefined;
+function applicationTunnelOf(pod: KubePod, { waypoints }: WorkloadContext): Workload["applicationTunnel"] {
+  const gateway = gatewayOf(pod);
+  const waypoint = gateway === undefined ? undefined : waypoints(gateway);
+  return waypoint?.address && waypoint.applicationTunnel;
 }
 
 /** The label, else what made the pod, else the pod. */

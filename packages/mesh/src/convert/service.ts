@@ -1,48 +1,47 @@
 import { canonicalIp } from "@tulle/base";
 import { newService } from "../defaults.ts";
-import type { AppProtocol, LoadBalancer, RoutingScope, Service } from "../model.ts";
-import { type MeshSettings, waypointFor, type WaypointReference } from "./context.ts";
-import {
-  annotationOf,
-  type KubeNamespace,
-  type KubeService,
-  type KubeServicePort,
-  nameOf,
-  namespaceOf,
-} from "./kubernetes.ts";
+import type { AppProtocol, Service } from "../model.ts";
+import type { Condition, MeshSettings } from "./context.ts";
+import { type KubeNamespace, type KubeService, type KubeServicePort, nameOf, namespaceOf } from "./kubernetes.ts";
+import { serviceLoadBalancer } from "./load-balancing.ts";
+import { serviceWaypoints } from "./service-waypoints.ts";
+import type { WaypointLookup } from "./waypoint.ts";
 
-const TRAFFIC_DISTRIBUTION = "networking.istio.io/traffic-distribution";
-const CLOSE: readonly RoutingScope[] = ["Network", "Region", "Zone"];
-const SAME_NODE: readonly RoutingScope[] = ["Network", "Region", "Zone", "Subzone", "Node"];
+export interface ServiceContext {
+  readonly settings: MeshSettings;
+  /** Of the cluster. */
+  readonly network: string;
+  /** For what is inherited from it. */
+  readonly namespace: KubeNamespace | undefined;
+  readonly waypoints: WaypointLookup;
+}
 
-/** `undefined`: not a service of the mesh (ExternalName). `namespace`: for what is inherited from it. */
+/** `undefined`: not a service of the mesh (ExternalName). */
 export function convertService(
   from: KubeService,
-  namespace: KubeNamespace | undefined,
-  settings: MeshSettings,
-): { readonly service: Service; readonly waypoint: WaypointReference | undefined } | undefined {
+  context: ServiceContext,
+): { readonly service: Service; readonly conditions: readonly Condition[] } | undefined {
   if (from.spec?.type === "ExternalName") return undefined;
+  const { settings, network, namespace, waypoints } = context;
   const ports = tcpFirst(from.spec?.ports ?? []);
-  const waypoint = waypointFor(from, namespace, true, settings);
-  const appProtocols = new Map<number, AppProtocol>();
-  for (const port of ports) {
-    const protocol = appProtocolOf(port);
-    if (protocol !== undefined && !appProtocols.has(port.port)) appProtocols.set(port.port, protocol);
-  }
-  const ipFamilies = ipFamiliesOf(from.spec?.ipFamilies ?? []);
-  const service = newService({
-    name: nameOf(from),
-    namespace: namespaceOf(from),
-    hostname: serviceHostname(from, settings.clusterDomain),
-    vips: clusterIps(from).map((ip) => ({ network: settings.network, ip })),
-    ports: new Map(ports.toReversed().map((port) => [port.port, numericTarget(port)])),
-    waypoint: waypoint?.address,
-    loadBalancer: loadBalancerOf(from, namespace),
-    ipFamilies,
-    canonical: true,
-  });
-  const sorted: Service = { ...service, ports: new Map([...service.ports].sort((a, b) => a[0] - b[0])) };
-  return { service: appProtocols.size === 0 ? sorted : { ...sorted, appProtocols }, waypoint };
+  const bound = serviceWaypoints({ object: from, namespace, waypoints });
+  const service = withProtocols(
+    newService({
+      name: nameOf(from),
+      namespace: namespaceOf(from),
+      hostname: serviceHostname(from, settings.clusterDomain),
+      vips: clusterIps(from).map((ip) => ({ network, ip })),
+      ports: firstOfEach(ports.map((port) => [port.port, numericTarget(port)])),
+      waypoint: bound.waypoint,
+      weightedWaypoints: bound.weightedWaypoints,
+      loadBalancer: serviceLoadBalancer(from, namespace),
+      ipFamilies: ipFamiliesOf(from.spec?.ipFamilies ?? []),
+      canonical: true,
+      ...(bound.ingressUseWaypoint && { ingressUseWaypoint: true }),
+    }),
+    ports.map((port) => [port.port, portProtocol(port)]),
+  );
+  return { service, conditions: bound.condition === undefined ? [] : [bound.condition] };
 }
 
 /** `<name>.<namespace>.svc.<domain>`. */
@@ -56,28 +55,17 @@ export function tcpFirst(ports: readonly KubeServicePort[]): readonly KubeServic
   return ports.toSorted((a, b) => a.port - b.port || rank(a) - rank(b));
 }
 
-function clusterIps(service: KubeService): readonly string[] {
-  const { clusterIP, clusterIPs } = service.spec ?? {};
+/** Canonical addresses; none of a headless service. */
+export function clusterIps(service: KubeService): readonly string[] {
+  const { clusterIP, clusterIPs, type } = service.spec ?? {};
+  if (type === "ExternalName") return [];
   const listed = clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : [clusterIP ?? ""];
   return listed.map(canonicalIp).filter((ip) => ip !== undefined);
 }
 
-/** 0: a name, which each endpoint resolves. */
-function numericTarget(port: KubeServicePort): number {
-  if (typeof port.targetPort === "string") return 0;
-  return port.targetPort ?? port.port;
-}
-
-function ipFamiliesOf(families: readonly string[]): Service["ipFamilies"] {
-  if (families.length > 1) return "Dual";
-  const [only] = families;
-  return only === "IPv4" || only === "IPv6" ? only : undefined;
-}
-
-/** From the field, else from the port's name (`http-web`). */
-function appProtocolOf(port: KubeServicePort): AppProtocol | undefined {
-  const word = (port.appProtocol ?? port.name?.split("-")[0] ?? "").toLowerCase();
-  switch (word) {
+/** What the API's words for protocols mean to proxies; undefined: they do not know it. */
+export function appProtocol(word: string): AppProtocol | undefined {
+  switch (word.toLowerCase()) {
     case "http":
       return "HTTP11";
     case "http2":
@@ -95,33 +83,34 @@ function appProtocolOf(port: KubeServicePort): AppProtocol | undefined {
   }
 }
 
-/** Precedence of control-plane.md §2.4. */
-function loadBalancerOf(service: KubeService, namespace: KubeNamespace | undefined): LoadBalancer | undefined {
-  const preset = presetOf(service, namespace);
-  if (service.spec?.publishNotReadyAddresses !== true) return preset;
-  return { ...(preset ?? { routingPreferences: [], mode: "Standard" }), healthPolicy: "AllowAll" };
+/** Of ports with one number the first counts. */
+export function withProtocols(
+  service: Service,
+  protocols: readonly (readonly [port: number, protocol: AppProtocol | undefined])[],
+): Service {
+  const known = protocols.filter((entry): entry is readonly [number, AppProtocol] => entry[1] !== undefined);
+  return known.length === 0 ? service : { ...service, appProtocols: firstOfEach(known) };
 }
 
-function presetOf(service: KubeService, namespace: KubeNamespace | undefined): LoadBalancer | undefined {
-  const { internalTrafficPolicy, trafficDistribution } = service.spec ?? {};
-  if (internalTrafficPolicy === "Local") {
-    return { routingPreferences: ["Node"], mode: "Strict", healthPolicy: "OnlyHealthy" };
-  }
-  const own = trafficDistribution === undefined ? undefined : distribution(trafficDistribution);
-  if (own !== undefined) return own;
-  const annotation =
-    annotationOf(service, TRAFFIC_DISTRIBUTION) ?? (namespace && annotationOf(namespace, TRAFFIC_DISTRIBUTION));
-  return annotation === undefined ? undefined : distribution(annotation);
+export function firstOfEach<V>(entries: readonly (readonly [number, V])[]): ReadonlyMap<number, V> {
+  const map = new Map<number, V>();
+  for (const [key, value] of entries) if (!map.has(key)) map.set(key, value);
+  return map;
 }
 
-function distribution(word: string): LoadBalancer | undefined {
-  switch (word.toLowerCase()) {
-    case "preferclose":
-    case "prefersamezone":
-      return { routingPreferences: CLOSE, mode: "Failover", healthPolicy: "OnlyHealthy" };
-    case "prefersamenode":
-      return { routingPreferences: SAME_NODE, mode: "Failover", healthPolicy: "OnlyHealthy" };
-    default:
-      return undefined;
-  }
+/** 0: a name, which each endpoint resolves. */
+function numericTarget(port: KubeServicePort): number {
+  if (typeof port.targetPort === "string") return 0;
+  return port.targetPort || port.port;
+}
+
+function ipFamiliesOf(families: readonly string[]): Service["ipFamilies"] {
+  if (families.length > 1) return "Dual";
+  const [only] = families;
+  return only === "IPv4" || only === "IPv6" ? only : undefined;
+}
+
+/** From the field, else from the port's name (`http-web`). */
+function portProtocol(port: KubeServicePort): AppProtocol | undefined {
+  return appProtocol(port.appProtocol ?? port.name?.split("-")[0] ?? "");
 }
