@@ -102,17 +102,26 @@ export async function verifyPodRules(namespace: string, options: PodRuleOptions 
     : { ok: false, differences };
 }
 
+/** Whether any of a pod's rules are in force, whole or not: draining ones too. Throws CommandError or SystemError. */
+export async function hasPodRules(namespace: string): Promise<boolean> {
+  const present = tablesOf(await listRuleset(namespace));
+  return [...OWN_TABLES].some((table) => present.has(table));
+}
+
 /**
  * Stops capturing at once. Connections that were captured go on, and what they need stays in force until they have ended:
- * call it again (after ztunnel has let go of the pod) until it returns 0. Idempotent; leaves the guard alone.
+ * call it again (after ztunnel has let go of the pod) until it returns 0. `force`: whether they have ended or not.
+ * Idempotent; leaves the guard alone.
  */
-export async function removePodRules(namespace: string): Promise<number> {
+export async function removePodRules(namespace: string, options: { readonly force?: boolean } = {}): Promise<number> {
   const present = tablesOf(await listRuleset(namespace));
   if ([...OWN_TABLES].some((table) => present.has(table))) {
     const [inet] = POD_TABLES.map(tableKey);
-    await applyTables(namespace, { remove: POD_TABLES, add: drainingRules(present.has(inet ?? "")) });
-    const { captured } = podConnections(namespace);
-    if (captured > 0) return captured;
+    if (options.force !== true) {
+      await applyTables(namespace, { remove: POD_TABLES, add: drainingRules(present.has(inet ?? "")) });
+      const { captured } = podConnections(namespace);
+      if (captured > 0) return captured;
+    }
     await applyTables(namespace, { remove: POD_TABLES, add: [] });
   }
   await removeRouting(namespace);

@@ -2,6 +2,7 @@ export { CommandError, type CommandOptions, inNamespace, run } from "./command.t
 export {
   type AppliedRules,
   applyPodRules,
+  hasPodRules,
   installGuard,
   isGuarded,
   type RulesVerdict,
@@ -9,5 +10,6 @@ export {
   removePodRules,
   verifyPodRules,
 } from "./enrolment.ts";
+export { ROUTING_TABLE } from "./pod-routing.ts";
 export { classifyConnections, type DirectConnection, type PodConnections, podConnections } from "./pod-connections.ts";
 export { DEFAULT_PROBE_IPS, isInterfaceName, type PodRuleOptions, podRules } from "./pod-rules.ts";

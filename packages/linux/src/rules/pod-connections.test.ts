@@ -27,8 +27,9 @@ test("only connections that ztunnel has no part in are direct", () => {
     ["[fd00::2]:8080", "[fd00::5]:43000"],
   ];
   const sockets = listing.map(([local, peer, mark = 0]) => ({ local: address(local), peer: address(peer), mark }));
-  const { captured, direct } = classifyConnections(sockets, PROBES);
+  const { captured, inUse, direct } = classifyConnections(sockets, PROBES);
   assert.equal(captured, 3);
+  assert.equal(inUse, 2, "the tunnel to another ztunnel is none of the application's");
   assert.deepEqual(
     direct.map(({ peer }) => peer),
     [
@@ -40,5 +41,5 @@ test("only connections that ztunnel has no part in are direct", () => {
 });
 
 test("nothing open, nothing counted", () => {
-  assert.deepEqual(classifyConnections([], PROBES), { captured: 0, direct: [] });
+  assert.deepEqual(classifyConnections([], PROBES), { captured: 0, inUse: 0, direct: [] });
 });

@@ -8,7 +8,9 @@ import { CommandError, run } from "./command.ts";
 
 type Family = "-4" | "-6";
 
-const TABLE = "100";
+/** Number of the table, Istio's. */
+export const ROUTING_TABLE = 100;
+const TABLE = String(ROUTING_TABLE);
 /** Before the main table (32766), with Istio's number. */
 const PREFERENCE = 32764;
 const MARK = `0x${TPROXY_MARK.toString(16)}`;
