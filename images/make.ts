@@ -42,7 +42,7 @@ export function createImageMaker({ root, cache, hub, tag, compression }: MakeOpt
     const modules = entries.flatMap((pattern) => globSync(pattern, { cwd: root }));
     if (modules.length === 0) throw new Error(`the image ${name} has nothing to run: ${entries[0]} is not there`);
     const files = appEntries({ root, entries: modules, ...(data && { data }) });
-    if (plugin === true) files.push(...pluginEntries(root, [...inputs.libraries.keys()]));
+    if (plugin === true) files.push(...pluginEntries(root, [...inputs.libraries.keys()], base.diffId));
     const code = layerOf(files, compression, `${name} and its packages`);
     const labels = {
       "org.opencontainers.image.title": title,

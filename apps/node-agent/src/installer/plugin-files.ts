@@ -48,18 +48,14 @@ export function openPluginFiles(config: Pick<InstallerConfig, "binDir" | "hostBi
       const runtime = JSON.parse(await readFile(join(pluginFolder, "runtime.json"), "utf8")) as Runtime;
       const own = join(folder, runtime.id);
       const text = await scriptOf(pluginFolder, join(hostBinDir, FOLDER_NAME, runtime.id));
-      let changed = false;
       const state = await stateOf(own, runtime);
-      if (state === undefined || (seen !== "" && state !== seen)) {
-        await replaceRuntime(folder, runtime);
-        changed = true;
-      }
+      const whole = state !== undefined && (seen === "" ? await works(own, script) : state === seen);
+      if (!whole) await replaceRuntime(folder, runtime);
       seen = (await stateOf(own, runtime)) ?? "";
       const there = await readIfThere(() => readFile(script, "utf8"));
-      if (there !== text || (await modeOf(script)) !== EXECUTABLE) {
-        await writeAtomic(script, text, EXECUTABLE);
-        changed = true;
-      }
+      const sameScript = there === text && (await modeOf(script)) === EXECUTABLE;
+      if (!sameScript) await writeAtomic(script, text, EXECUTABLE);
+      const changed = !whole || !sameScript;
       if (changed) await tryOut(own, script);
       return changed;
     },
@@ -123,6 +119,17 @@ async function stateOf(own: string, runtime: Runtime): Promise<string | undefine
 
 function filesOf({ node, loader, libraries }: Runtime): readonly (readonly [source: string, place: string])[] {
   return [[node, "node"], [loader, "loader"], ...libraries.map((file) => [file, join("lib", basename(file))] as const)];
+}
+
+/** A former agent's files may have the right size and no content, after a power cut. */
+async function works(own: string, script: string): Promise<boolean> {
+  try {
+    await tryOut(own, script);
+    return true;
+  } catch {
+    // Whatever it is, new files mend it or say why not.
+    return false;
+  }
 }
 
 /** Runs it as the host will, but for the first line, which holds the host's paths. */
