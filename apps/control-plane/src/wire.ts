@@ -31,6 +31,8 @@ export interface Surroundings {
   readonly clock?: Clock;
   /** Default: as the configuration says. */
   readonly authenticator?: Authenticator;
+  /** How long a pod that no watch has brought yet is waited for. Default 1 s. */
+  readonly patienceMs?: number;
 }
 
 /** A running control plane. */
@@ -72,7 +74,8 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     onGone: ({ metadata }) =>
       ads.disconnect(({ principal }) => principal.pod?.uid === metadata.uid, `its pod ${metadata.name} is gone`),
   });
-  const accounts = new NodeAccounts({ trusted: config.auth.trustedNodeAccounts, pods });
+  const patience = surroundings.patienceMs === undefined ? {} : { patienceMs: surroundings.patienceMs };
+  const accounts = new NodeAccounts({ trusted: config.auth.trustedNodeAccounts, pods, ...patience });
   const authenticator = surroundings.authenticator ?? openAuthenticator(config, store);
   const metrics = createMetrics({
     version: config.version,
@@ -131,6 +134,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
       clusterId: config.clusterId,
       trustDomain: () => meshConfig.settings.trustDomain,
       ready: () => ready.promise,
+      ...patience,
       onRefused: (proxy, reason) => {
         store.event(proxy, { type: "Warning", reason: "CertificateRefused", message: `no certificate: ${reason}` });
       },
@@ -162,16 +166,16 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     onPut: (kind, object) => {
       // Who asks for a certificate may be here before the next flush.
       if (kind === "Pod") {
-        pods.put(object as Pod);
-        leaving.put(object as Pod);
+        pods.put(object);
+        leaving.put(object);
       }
-      if (kind === "Namespace") pods.putNamespace(object as Namespace);
+      if (kind === "Namespace") pods.putNamespace(object);
       discovery.put(kind, object);
     },
     onGone: (kind, object) => {
       if (kind === "Pod") {
-        pods.remove(object as Pod);
-        leaving.remove(object as Pod);
+        pods.remove(object);
+        leaving.remove(object);
       }
       if (kind === "Namespace") pods.removeNamespace(object.metadata.name);
       discovery.remove(kind, object);
