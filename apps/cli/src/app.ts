@@ -5,6 +5,7 @@ import { manifestCommand } from "./commands/manifest.ts";
 import { uninstallCommand } from "./commands/uninstall.ts";
 import { upCommand } from "./commands/up.ts";
 import { versionCommand } from "./commands/version.ts";
+import { ztunnelConfigCommand } from "./commands/ztunnel-config.ts";
 import type { CliContext } from "./context.ts";
 import { VERSION } from "./version.ts";
 
@@ -15,10 +16,12 @@ export const app: Application<CliContext> = buildApplication(
       install: installCommand,
       uninstall: uninstallCommand,
       manifest: manifestCommand,
+      ztunnelConfig: ztunnelConfigCommand,
       up: upCommand,
       version: versionCommand,
       help: helpCommand,
     },
+    aliases: { zc: "ztunnelConfig" },
     docs: { brief: "Tulle: a service mesh without sidecars" },
   }),
   {
