@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sort"
 	"strings"
 	"syscall"
@@ -14,16 +15,18 @@ import (
 
 // Each command gets its arguments and returns the exit code.
 var commands = map[string]func([]string) int{
-	"cat":    cat,
-	"dns":    dns,
-	"get":    get,
-	"hold":   hold,
-	"load":   load,
-	"marker": marker,
-	"pause":  pause,
-	"relay":  relay,
-	"serve":  serve,
-	"sleep":  sleep,
+	"cat":        cat,
+	"dns":        dns,
+	"get":        get,
+	"hold":       hold,
+	"load":       load,
+	"marker":     marker,
+	"namespaces": namespaces,
+	"pause":      pause,
+	"readlink":   readlink,
+	"relay":      relay,
+	"serve":      serve,
+	"sleep":      sleep,
 }
 
 func main() {
@@ -86,6 +89,41 @@ func cat(args []string) int {
 			return fail(err)
 		}
 		os.Stdout.Write(bytes)
+	}
+	return 0
+}
+
+func readlink(args []string) int {
+	for _, name := range args {
+		target, err := os.Readlink(name)
+		if err != nil {
+			return fail(err)
+		}
+		fmt.Println(target)
+	}
+	return 0
+}
+
+// NSFS_MAGIC of linux/magic.h: a file on it holds a namespace.
+const nsfsMagic = 0x6e736673
+
+// namespaces lists the files of a folder, "nsfs" behind those that are namespaces.
+func namespaces(args []string) int {
+	for _, folder := range args {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			return fail(err)
+		}
+		for _, entry := range entries {
+			kind := "file"
+			var info syscall.Statfs_t
+			if err := syscall.Statfs(filepath.Join(folder, entry.Name()), &info); err != nil {
+				kind = err.Error()
+			} else if info.Type == nsfsMagic {
+				kind = "nsfs"
+			}
+			fmt.Println(entry.Name(), kind)
+		}
 	}
 	return 0
 }

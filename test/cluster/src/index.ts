@@ -1,0 +1,10 @@
+export { type ApiAnswer, ApiClient } from "./api-client.ts";
+export { COREDNS_IMAGE, LABBOX_IMAGE } from "./artifacts.ts";
+export { BridgeCapture } from "./bridge-capture.ts";
+export { Cluster, removeAbandoned } from "./cluster.ts";
+export { containerPid, type PodObject, type PodReference, podReference } from "./containers.ts";
+export { ECHO_PORTS, type EchoAnswer, type EchoOptions, echo, echoAnswer } from "./echo.ts";
+export { type ImageFile, type ImageOptions, imageTar } from "./image-tar.ts";
+export { Load, type LoadFailure, type LoadOptions, type LoadSummary } from "./load.ts";
+export { type ClusterSettings, clusterSettings, nodeAddress, nodeName, PLAN, podNetwork } from "./settings.ts";
+export { type EndpointOptions, TestCluster, type TestClusterOptions } from "./test-cluster.ts";

@@ -1,0 +1,302 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { until } from "@tulle/lab";
+import { artifact } from "../src/artifacts.ts";
+import { ECHO_PORTS, echo, echoAnswer, imageTar, nodeAddress, type PodObject, type TestCluster } from "../src/index.ts";
+
+const NODE_PORT = 30080;
+
+/** What the other suites stand on: Kubernetes itself, without a mesh. */
+export function suite(cluster: () => TestCluster): void {
+  describe("the cluster", () => {
+    const application = echo({ name: "ground", replicas: 2, nodePort: NODE_PORT });
+    /** One on each node. */
+    let first: PodObject;
+    let second: PodObject;
+
+    before(async () => {
+      await cluster().apply(application);
+      await cluster().rollout("deploy/ground");
+      const [a, b] = await cluster().pods("app=ground");
+      assert.ok(a !== undefined && b !== undefined);
+      first = a;
+      second = b;
+    });
+
+    after(async () => {
+      await cluster().delete(application);
+    });
+
+    /** Of a pod, IPv4 first. */
+    const addresses = ({ status }: PodObject) => (status.podIPs ?? []).map(({ ip }) => ip);
+    const url = (ip: string, path = "/", port: number = ECHO_PORTS.http) =>
+      `http://${ip.includes(":") ? `[${ip}]` : ip}:${port}${path}`;
+
+    test("has the version that it says, and two nodes with both families of addresses", async () => {
+      const version = JSON.parse(await cluster().kubectl(["version", "-o", "json"]));
+      assert.equal(version.serverVersion.gitVersion, "v1.36.3");
+      assert.equal(version.clientVersion.gitVersion, "v1.36.3");
+      const nodes = await cluster().get<{ items: NodeObject[] }>("/api/v1/nodes");
+      assert.deepEqual(
+        nodes?.items.map(({ metadata, status }) => [metadata.name, status.addresses.map(({ address }) => address)]),
+        [1, 2].map((index) => [`n${index}`, [nodeAddress(index).v4, nodeAddress(index).v6, `n${index}`]]),
+      );
+    });
+
+    test("spreads two pods over two nodes, each with an address of either family", () => {
+      assert.notEqual(first.spec.nodeName, second.spec.nodeName);
+      for (const pod of [first, second]) {
+        const [v4, v6] = addresses(pod);
+        assert.match(v4 ?? "", /^10\.244\./);
+        assert.match(v6 ?? "", /^fd10:244:/);
+      }
+    });
+
+    for (const [family, index] of [
+      ["IPv4", 0],
+      ["IPv6", 1],
+    ] as const) {
+      test(`lets pods reach each other across nodes and themselves by ${family}, with their own addresses`, async () => {
+        for (const [from, to] of [
+          [first, second],
+          [second, first],
+          [first, first],
+        ] as const) {
+          const ip = addresses(to)[index] ?? "";
+          const output = await cluster().exec(from.metadata.name, ["/labbox", "get", url(ip, "/direct")]);
+          const answer = echoAnswer(output);
+          assert.equal(answer.pod, to.metadata.name);
+          assert.equal(answer.node, to.spec.nodeName);
+          assert.equal(answer.path, "/direct");
+          // A pod that asks itself may do so from any of its addresses.
+          const remote = new URL(`http://${answer.remote}`).hostname.replace(/^\[|\]$/g, "");
+          if (from !== to) assert.equal(remote, addresses(from)[index]);
+        }
+      });
+
+      test(`answers on the Service's ${family} address from every node`, async () => {
+        const service = await cluster().get<{ spec: { clusterIPs: string[] } }>(
+          "/api/v1/namespaces/default/services/ground",
+        );
+        const ip = service?.spec.clusterIPs[index] ?? "";
+        for (const pod of [first, second]) {
+          const answer = '"pod":"ground-';
+          await cluster().waitForEndpoint({ from: pod.metadata.name, url: url(ip, "/", 80), answer });
+        }
+      });
+
+      test(`answers on the node port of both nodes by ${family}`, async () => {
+        for (const node of [1, 2]) {
+          const { v4, v6 } = nodeAddress(node);
+          const address = url(index === 0 ? v4 : v6, "/node-port", NODE_PORT);
+          // From the control plane's network: no pod, no node.
+          const said = await until(() => cluster().cluster.space.run(["curl", "-sSg", "-m", "2", address]), {
+            what: address,
+          });
+          assert.equal(echoAnswer(said).path, "/node-port");
+        }
+      });
+
+      test(`lets the outside of pods reach a pod by ${family}`, async () => {
+        const address = url(addresses(first)[index] ?? "", "/from-outside");
+        const said = await cluster().cluster.space.run(["curl", "-sSg", "-m", "5", address]);
+        assert.equal(echoAnswer(said).pod, first.metadata.name);
+      });
+    }
+
+    test("resolves names of services to both families, and nothing outside", async () => {
+      const name = "ground.default.svc.cluster.local";
+      await cluster().waitForEndpoint({ from: first.metadata.name, url: `http://${name}/by-name`, answer: "/by-name" });
+      const found = (await cluster().exec(first.metadata.name, ["/labbox", "dns", name])).trim().split("\n");
+      assert.deepEqual(new Set(found.map((ip) => ip.includes(":"))), new Set([false, true]));
+      await assert.rejects(cluster().exec(first.metadata.name, ["/labbox", "dns", "example.com"]));
+    });
+
+    test("echoes TCP, and greets first where it is asked to", async () => {
+      const marker = randomUUID();
+      const [ip = ""] = addresses(second);
+      const send = (port: number) =>
+        cluster().exec(first.metadata.name, ["/labbox", "marker", `tcp://${ip}:${port}`, marker]);
+      assert.equal((await send(ECHO_PORTS.tcp)).trim(), marker);
+      assert.equal((await send(ECHO_PORTS.serverFirst)).trim(), `hello from ${second.metadata.name}\n${marker}`);
+    });
+
+    test("keeps logs, and tells kubelet's API who may ask", async () => {
+      assert.match(await cluster().kubectl(["logs", first.metadata.name]), /\/direct/);
+      await assert.rejects(cluster().nodeExec(1, ["curl", "-sSkf", "-m", "5", "https://10.89.0.11:10250/pods"]), /401/);
+    });
+
+    test("shows a privileged pod of the host what a node agent needs: PID 1, its network, and pods' namespaces as they come", async () => {
+      await cluster().apply(agentLike());
+      try {
+        await cluster().rollout("ds/agent-like", "kube-system");
+        const [agent] = await cluster().pods("app=agent-like", "kube-system");
+        assert.ok(agent !== undefined);
+        const node = Number(agent.spec.nodeName?.slice(1));
+        // Made after the agent's mounts.
+        await cluster().apply(echo({ name: "late", node }));
+        await cluster().rollout("deploy/late");
+        const names = (await cluster().nodeExec(node, ["ls", "/run/netns"])).trim().split("\n");
+        const seen = await cluster().execDirectly(agent, ["/labbox", "namespaces", "/var/run/netns"]);
+        assert.deepEqual(
+          new Set(
+            seen
+              .trim()
+              .split("\n")
+              .map((line) => line.split(" ")[0]),
+          ),
+          new Set(names),
+        );
+        for (const line of seen.trim().split("\n")) assert.match(line, / nsfs$/);
+        const init = await cluster().execDirectly(agent, ["/labbox", "readlink", "/proc/1/ns/net"]);
+        assert.equal(init, await cluster().nodeExec(node, ["readlink", "/proc/self/ns/net"]));
+      } finally {
+        await cluster().delete(agentLike());
+        await cluster().delete(echo({ name: "late" }));
+      }
+    });
+
+    test("takes an image from a file, on every node", async () => {
+      const folder = mkdtempSync(join(tmpdir(), "tulle-image-"));
+      try {
+        const reference = "lab.local/loaded:1";
+        const content = readFileSync(artifact("labbox", "labbox"));
+        const files = [
+          { path: "/labbox", content },
+          { path: "/proof", content: Buffer.from("loaded"), mode: 0o644 },
+        ];
+        const entrypoint = ["/labbox"];
+        writeFileSync(join(folder, "image.tar"), imageTar({ reference, entrypoint, files, architecture: "amd64" }));
+        await cluster().load(join(folder, "image.tar"));
+        const pods = [1, 2].map((node) => loadedPod(`loaded-${node}`, node, reference));
+        await cluster().apply(pods);
+        for (const node of [1, 2]) {
+          await cluster().kubectl(["wait", "--for=condition=Ready", `pod/loaded-${node}`, "--timeout=60s"]);
+          assert.equal(await cluster().exec(`loaded-${node}`, ["/labbox", "cat", "/proof"]), "loaded");
+        }
+        await cluster().delete(pods);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+
+    test("sees a payload on the bridges that it crosses, and on no other", async () => {
+      const marker = randomUUID();
+      await using capture = await cluster().captureBridges();
+      const [ip = ""] = addresses(second);
+      await cluster().exec(first.metadata.name, ["/labbox", "marker", url(ip), marker]);
+      await until(() => capture.seenOn(marker).length === 3, { what: "the payload on all bridges" });
+      // From a pod to itself: over no bridge at all.
+      const own = randomUUID();
+      await cluster().exec(first.metadata.name, ["/labbox", "marker", url("127.0.0.1"), own]);
+      await capture.stop();
+      assert.deepEqual(capture.seenOn(own), []);
+      for (const count of Object.values(capture.payloads())) assert.ok(count > 0);
+    });
+
+    test("sees what two pods of one node say to each other", async () => {
+      await cluster().apply(echo({ name: "neighbour", node: 1 }));
+      try {
+        await cluster().rollout("deploy/neighbour");
+        const [neighbour] = await cluster().pods("app=neighbour");
+        const local = [first, second].find(({ spec }) => spec.nodeName === "n1");
+        assert.ok(neighbour !== undefined && local !== undefined);
+        const marker = randomUUID();
+        await using capture = await cluster().captureBridges();
+        await cluster().exec(local.metadata.name, ["/labbox", "marker", url(addresses(neighbour)[0] ?? ""), marker]);
+        await until(() => capture.seenOn(marker).length > 0, { what: "the payload on the pods' bridge" });
+        await capture.stop();
+        assert.deepEqual(capture.seenOn(marker), ["n1"]);
+      } finally {
+        await cluster().delete(echo({ name: "neighbour" }));
+      }
+    });
+
+    test("makes a load of which every request is counted", async () => {
+      const [ip = ""] = addresses(second);
+      await using load = await cluster().startLoad(first.metadata.name, { url: url(ip), rate: 200, newShare: 0.5 });
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      const summary = await load.stop();
+      assert.deepEqual(load.failures, []);
+      assert.equal(summary.ok, summary.sent);
+      assert.ok(summary.sent >= 200, `sent ${summary.sent}`);
+      assert.ok(Math.abs(summary.new - summary.kept) <= 1, `${summary.new} new, ${summary.kept} kept`);
+      assert.ok(summary.dialled <= summary.new + 8);
+    });
+
+    test("tells of each request that fails, and how", async () => {
+      const [ip = ""] = addresses(second);
+      const cases = [
+        { url: url(ip, "/", 1), kind: "connect", newShare: 1 },
+        { url: url(ip, "/?status=503"), kind: "status", newShare: 0 },
+        { url: url(ip, "/?delay=1s"), kind: "read timeout", newShare: 0.5 },
+      ];
+      for (const { url, kind, newShare } of cases) {
+        await using load = await cluster().startLoad(first.metadata.name, { url, newShare, rate: 50, timeoutMs: 300 });
+        await until(() => load.failures.length > 0, { what: `a failure of kind ${kind}` });
+        const summary = await load.stop();
+        assert.deepEqual(
+          [...new Set(load.failures.map((failure) => failure.kind))].filter((k) => k !== "queue timeout"),
+          [kind],
+        );
+        assert.equal(summary.failed, load.failures.length);
+        assert.equal(summary.ok, 0);
+      }
+    });
+  });
+}
+
+interface NodeObject {
+  readonly metadata: { readonly name: string };
+  readonly status: { readonly addresses: readonly { readonly address: string }[] };
+}
+
+/** A pod of an image that was loaded; no registry has it. */
+function loadedPod(name: string, node: number, image: string): object {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name },
+    spec: {
+      nodeName: `n${node}`,
+      terminationGracePeriodSeconds: 0,
+      containers: [{ name: "main", image, args: ["sleep"], imagePullPolicy: "IfNotPresent" }],
+    },
+  };
+}
+
+/** Mounts as a node agent has them. */
+function agentLike(): object {
+  const labels = { app: "agent-like" };
+  return {
+    apiVersion: "apps/v1",
+    kind: "DaemonSet",
+    metadata: { name: "agent-like", namespace: "kube-system" },
+    spec: {
+      selector: { matchLabels: labels },
+      template: {
+        metadata: { labels },
+        spec: {
+          hostPID: true,
+          hostNetwork: true,
+          terminationGracePeriodSeconds: 0,
+          containers: [
+            {
+              name: "main",
+              image: "lab.local/labbox:1",
+              imagePullPolicy: "Never",
+              args: ["sleep"],
+              securityContext: { privileged: true },
+              volumeMounts: [{ name: "netns", mountPath: "/var/run/netns", mountPropagation: "HostToContainer" }],
+            },
+          ],
+          volumes: [{ name: "netns", hostPath: { path: "/var/run/netns", type: "DirectoryOrCreate" } }],
+        },
+      },
+    },
+  };
+}
