@@ -33,11 +33,7 @@ function equalities(wanted: Readonly<Record<string, string>> | undefined): strin
 }
 
 /** `list pods in "default"`: the verb, then the kind, as RBAC calls them. */
-export function describe(
-  verb: string,
-  kind: ResourceKind,
-  ref?: { readonly namespace?: string; readonly name?: string },
-): string {
+export function describe(verb: string, kind: ResourceKind, ref?: Partial<ObjectRef>): string {
   const name = ref?.name === undefined ? "" : ` ${ref.name}`;
   const place = kind.namespaced && ref?.namespace !== undefined ? ` in ${ref.namespace}` : "";
   return `${verb} ${resourceName(kind)}${name}${place}`;

@@ -1,0 +1,2 @@
+export * from "./directory-store.ts";
+export { formatProblem, type Problem } from "./yaml-documents.ts";
