@@ -91,15 +91,15 @@ export function parseDump(text: string, where: string): Dump & { readonly raw: o
   const fields = value as Readonly<Record<string, unknown>>;
   return {
     raw: value,
-    workloads: listOf(fields["workloads"]),
-    services: listOf(fields["services"]),
-    policies: listOf(fields["policies"]),
-    certificates: listOf(fields["certificates"]),
+    workloads: listOf(fields["workloads"]) as Dump["workloads"],
+    services: listOf(fields["services"]) as Dump["services"],
+    policies: listOf(fields["policies"]) as Dump["policies"],
+    certificates: listOf(fields["certificates"]) as Dump["certificates"],
     workloadState: (fields["workloadState"] ?? {}) as Dump["workloadState"],
   };
 }
 
-function listOf<T>(value: unknown): readonly T[] {
-  if (Array.isArray(value)) return value as readonly T[];
-  return typeof value === "object" && value !== null ? (Object.values(value) as T[]) : [];
+function listOf(value: unknown): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  return typeof value === "object" && value !== null ? Object.values(value) : [];
 }

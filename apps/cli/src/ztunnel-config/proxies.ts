@@ -1,4 +1,3 @@
-import { ADMIN_PORT } from "@tulle/base";
 import { type Pod, POD } from "@tulle/store";
 import { CliError } from "../cli-error.ts";
 import type { Cluster } from "../kube/cluster.ts";
@@ -11,7 +10,7 @@ export interface Ztunnel {
   /** `name.namespace`. */
   readonly name: string;
   /** The body of the answer. Rejects with CliError, also when the status is not 200. */
-  ask(method: "GET" | "POST", path: string): Promise<string>;
+  readonly ask: (method: "GET" | "POST", path: string) => Promise<string>;
 }
 
 /** Which ztunnels, and what of them. */
@@ -30,7 +29,8 @@ export interface Choice {
   readonly pod?: string | undefined;
   /** Namespace of `pod` when it does not say. Default: the context's. */
   readonly namespace?: string | undefined;
-  readonly proxyAdminPort?: number;
+  /** Admin port of ztunnel, usually ADMIN_PORT. */
+  readonly proxyAdminPort: number;
 }
 
 /** Rejects with CliError. */
@@ -39,7 +39,7 @@ export async function selectZtunnels(cluster: Cluster, choice: Choice): Promise<
   const pods = (await cluster.store.list(POD, { namespace, labels: { app: "ztunnel" } }))
     .filter(({ status }) => status?.phase === "Running")
     .toSorted((a, b) => (nodeOf(a) < nodeOf(b) ? -1 : 1));
-  const ztunnel = (pod: Pod): Ztunnel => ztunnelOf(cluster, pod, choice.proxyAdminPort ?? ADMIN_PORT);
+  const ztunnel = (pod: Pod): Ztunnel => ztunnelOf(cluster, pod, choice.proxyAdminPort);
   if (pods.length === 0) {
     throw new CliError(
       `no ztunnel runs in the namespace ${namespace}`,
@@ -50,7 +50,7 @@ export async function selectZtunnels(cluster: Cluster, choice: Choice): Promise<
     return { ztunnels: [ztunnel(onNode(pods, choice.node))], single: true, pod: undefined };
   if (choice.pod === undefined) return { ztunnels: pods.map(ztunnel), single: false, pod: undefined };
 
-  const [name = "", podNamespace] = splitName(choice.pod);
+  const [name, podNamespace] = splitName(choice.pod);
   const own = pods.find(({ metadata }) => metadata.name === name && (podNamespace ?? namespace) === namespace);
   if (own !== undefined) return { ztunnels: [ztunnel(own)], single: true, pod: undefined };
   const ref = { name, namespace: podNamespace ?? choice.namespace ?? cluster.namespace };
@@ -69,7 +69,7 @@ function ztunnelOf(cluster: Cluster, pod: Pod, port: number): Ztunnel {
   return {
     node: nodeOf(pod),
     name: `${name}.${namespace}`,
-    async ask(method, path) {
+    ask: async (method, path) => {
       const where = `ztunnel ${namespace}/${name} on ${nodeOf(pod)}`;
       const { status, text } = await adminRequest(await cluster.dial({ namespace, name }, port), method, path, where);
       if (status === 200) return text;
