@@ -2,7 +2,7 @@ import { ADDRESS_TYPE } from "@tulle/api";
 import { type Clock, LEFT_ANNOTATION, type Log, messageOf, systemClock } from "@tulle/base";
 import { DEFAULT_MESH_SETTINGS, MeshIndex, podUid } from "@tulle/mesh/convert";
 import { CaService, startGrpcServer } from "@tulle/pki";
-import { type Namespace, POD, type Pod, type Store } from "@tulle/store";
+import { POD, type Pod, type Store } from "@tulle/store";
 import type { Authenticator } from "./auth/authenticator.ts";
 import { JwtAuthenticator } from "./auth/jwt.ts";
 import { NodeAccounts } from "./auth/node-accounts.ts";

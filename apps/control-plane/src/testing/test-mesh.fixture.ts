@@ -6,7 +6,7 @@ import { ADDRESS_TYPE, AUTHORIZATION_TYPE } from "@tulle/api";
 import { type Identity, type Log, silentLog } from "@tulle/base";
 import { decodeAddress } from "@tulle/mesh/wds";
 import { CaClient, openGrpcChannel } from "@tulle/pki";
-import { NAMESPACE, POD, type Pod } from "@tulle/store";
+import { NAMESPACE, POD, type Pod, type Store } from "@tulle/store";
 import { proxyNode, XdsClient, type XdsNode, type XdsTypeHandler } from "@tulle/xds";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { type Config, readConfig } from "../config.ts";
@@ -81,9 +81,9 @@ export class TestMesh implements AsyncDisposable {
   }
 
   /** Without waiting until it is ready. */
-  async run(): Promise<void> {
+  async run(store: Store = this.store): Promise<void> {
     this.#controlPlane = await startControlPlane(this.config, {
-      store: this.store,
+      store,
       log: this.#recorder(),
       patienceMs: PATIENCE_MS,
     });
