@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync, rmSync } from "node:fs";
+import { Socket } from "node:net";
 import { join } from "node:path";
 import { CommandError, type CommandOptions, run, until } from "@tulle/lab";
 
@@ -29,15 +30,18 @@ export class ClusterSpace {
     this.folder = folder;
   }
 
-  /** Makes the namespaces, with nothing but a loopback device and an empty /run. */
-  async create(): Promise<void> {
+  /** Makes the namespaces, with nothing but a loopback device and an empty /run. Owned, they end with this process. */
+  async create({ owned }: { readonly owned: boolean }): Promise<void> {
     const log = openSync(join(this.folder, "log", "init.log"), "a", 0o600);
     try {
       const namespaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--propagation", "private"];
-      const child = spawn("unshare", [...namespaces, INIT, this.folder], {
-        stdio: ["ignore", log, log],
+      const child = spawn("unshare", [...namespaces, INIT, this.folder, owned ? "owned" : "free"], {
+        stdio: [owned ? "pipe" : "ignore", log, log],
         detached: true,
       });
+      // Never written to: it only has to stay open for as long as this process lives.
+      child.stdin?.on("error", () => {});
+      if (child.stdin instanceof Socket) child.stdin.unref();
       let failure: Error | undefined;
       child.on("error", (error) => {
         failure = error;

@@ -33,7 +33,7 @@ const COREDNS = join(import.meta.dirname, "..", "manifests", "coredns.yaml");
 export interface UpOptions {
   /** Says what is done, one step a call. */
   readonly say?: (step: string) => void;
-  /** The cluster goes with the first `removeAbandoned` after this process has ended. Default: it stays. */
+  /** The cluster ends with this process; what is left in files goes with the next `removeAbandoned`. Default: it stays. */
   readonly owned?: boolean;
 }
 
@@ -72,7 +72,7 @@ export class Cluster {
     try {
       this.#prepare(owned);
       say("certificates and namespaces");
-      await Promise.all([makePki(join(folder, "pki"), nodes), this.space.create()]);
+      await Promise.all([makePki(join(folder, "pki"), nodes), this.space.create({ owned })]);
       await makeBridge(this.space);
       await startRelays(this.space, join(folder, "api-address"));
       await until(() => existsSync(join(folder, "api-address")), { what: "the relay to the API server" });
