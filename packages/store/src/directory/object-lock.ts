@@ -49,15 +49,15 @@ export class LockFolder {
   async #acquire(name: string, signal?: AbortSignal): Promise<string> {
     const path = join(this.#folder, `${name}.lock`);
     const deadline = performance.now() + LOCK_WAIT_MS;
-    while (!this.#take(path)) {
+    for (;;) {
+      if (signal?.aborted) throw new StoreError("UNAVAILABLE", `${name}: given up before its lock was free`);
+      if (this.#take(path)) return path;
       this.#breakStale(path);
-      if (signal?.aborted) throw new StoreError("UNAVAILABLE", `${name}: given up while waiting for its lock`);
       if (performance.now() > deadline) {
         throw new StoreError("UNAVAILABLE", `${name}: locked for ${LOCK_WAIT_MS / 1000} s by ${readOwner(path)}`);
       }
       await sleep(POLL_MS.least + POLL_MS.spread * this.#random(), signal);
     }
-    return path;
   }
 
   #take(path: string): boolean {
