@@ -61,6 +61,64 @@ test("install applies everything and waits until it is ready", async () => {
   assert.equal((await store.list(CUSTOM_RESOURCE_DEFINITION)).length, 25);
 });
 
+type Access = readonly [account: string, verb: string, resource: string, namespace: string, name: string];
+
+const ALLOWED: readonly Access[] = [
+  ["istiod", "watch", "pods", "", ""],
+  ["istiod", "list", "endpointslices.discovery.k8s.io", "", ""],
+  ["istiod", "watch", "authorizationpolicies.security.istio.io", "", ""],
+  ["istiod", "patch", "authorizationpolicies/status.security.istio.io", "default", "a"],
+  ["istiod", "patch", "pods/status", "default", "a"],
+  ["istiod", "create", "tokenreviews.authentication.k8s.io", "", ""],
+  ["istiod", "create", "events", "default", ""],
+  ["istiod", "watch", "configmaps", "", "istio-ca-root-cert"],
+  ["istiod", "create", "configmaps", "default", "istio-ca-root-cert"],
+  ["istiod", "patch", "configmaps", "default", "istio-ca-root-cert"],
+  ["istiod", "list", "configmaps", "istio-system", "istio"],
+  ["istiod", "get", "secrets", "istio-system", "istio-ca-secret"],
+  ["istiod", "create", "secrets", "istio-system", ""],
+  ["istio-cni", "watch", "pods", "", ""],
+  ["istio-cni", "get", "namespaces", "", "default"],
+  ["istio-cni", "patch", "pods/status", "default", "a"],
+  ["istio-cni", "get", "daemonsets.apps", "istio-system", "istio-cni-node"],
+];
+
+const DENIED: readonly Access[] = [
+  ["istiod", "list", "secrets", "", ""],
+  ["istiod", "list", "secrets", "istio-system", ""],
+  ["istiod", "get", "secrets", "istio-system", "other"],
+  ["istiod", "get", "secrets", "default", "istio-ca-secret"],
+  ["istiod", "create", "secrets", "default", ""],
+  ["istiod", "delete", "secrets", "istio-system", "istio-ca-secret"],
+  ["istiod", "list", "configmaps", "", ""],
+  ["istiod", "get", "configmaps", "kube-system", "extension-apiserver-authentication"],
+  ["istiod", "create", "configmaps", "default", "other"],
+  ["istiod", "delete", "configmaps", "default", "istio-ca-root-cert"],
+  ["istiod", "patch", "pods", "default", "a"],
+  ["istiod", "delete", "pods", "default", "a"],
+  ["istiod", "create", "pods", "default", ""],
+  ["istiod", "patch", "authorizationpolicies.security.istio.io", "default", "a"],
+  ["istiod", "create", "clusterroles.rbac.authorization.k8s.io", "", ""],
+  ["istio-cni", "get", "secrets", "istio-system", "istio-ca-secret"],
+  ["istio-cni", "list", "configmaps", "", ""],
+  ["istio-cni", "patch", "pods", "default", "a"],
+  ["istio-cni", "delete", "pods", "default", "a"],
+  ["istio-cni", "patch", "nodes", "", "n1"],
+  ["istio-cni", "patch", "daemonsets.apps", "istio-system", "istio-cni-node"],
+  ["istio-cni", "get", "daemonsets.apps", "istio-system", "ztunnel"],
+  ["ztunnel", "get", "pods", "istio-system", "a"],
+  ["ztunnel", "get", "secrets", "istio-system", "istio-ca-secret"],
+];
+
+test("the parts may do what they need, and nothing else", async () => {
+  for (const [accesses, wanted] of [
+    [ALLOWED, true],
+    [DENIED, false],
+  ] as const) {
+    for (const access of accesses) assert.equal(await mayDo(access), wanted, access.join(" "));
+  }
+});
+
 test("a second install changes nothing", async () => {
   const { error, exitCode } = await run("install", "--set", "global.imagePullPolicy=Never");
   assert.equal(exitCode, 0, error);
@@ -216,4 +274,26 @@ function daemonSet(namespace: string, name: string, labels: Readonly<Record<stri
     metadata: { name, namespace, labels },
     spec: { selector: { matchLabels: labels }, template },
   };
+}
+
+async function mayDo([account, verb, resource, namespace, name]: Access): Promise<boolean> {
+  const [path = "", ...group] = resource.split(".");
+  const [plural, subresource] = path.split("/");
+  const kind = {
+    group: "authorization.k8s.io",
+    version: "v1",
+    kind: "SubjectAccessReview",
+    plural: "subjectaccessreviews",
+    namespaced: false,
+  };
+  const { status } = await store.create(kind, {
+    apiVersion: "authorization.k8s.io/v1",
+    kind: "SubjectAccessReview",
+    metadata: { name: "" },
+    spec: {
+      user: `system:serviceaccount:istio-system:${account}`,
+      resourceAttributes: { verb, group: group.join("."), resource: plural, subresource, namespace, name },
+    },
+  });
+  return (status as { allowed?: boolean }).allowed === true;
 }

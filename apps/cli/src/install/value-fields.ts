@@ -88,7 +88,9 @@ const MESH_CONFIG_KEYS = [
 const RESOURCE_KEYS = ["requests", "limits", "claims"] as const;
 const DEFAULT_GRACE_SECONDS = 30;
 /** The node agent un-enrols the pods of its node one after the other when it is uninstalled. */
-const AGENT_GRACE_SECONDS = 120;
+const AGENT_GRACE_SECONDS = 60;
+/** What every part understands; ztunnel.logLevel may hold scopes as well. */
+const LEVELS = ["debug", "info", "warn", "error"] as const;
 
 export const FIELDS = {
   profile: { type: "text", fallback: "ambient", oneOf: ["ambient"] },
@@ -99,7 +101,7 @@ export const FIELDS = {
   "global.imagePullPolicy": { type: "text", fallback: "", oneOf: ["", "Always", "IfNotPresent", "Never"] },
   "global.imagePullSecrets": { type: "texts", fallback: [] },
   "global.logAsJson": { type: "boolean", fallback: false },
-  "global.logging.level": { type: "text", fallback: "info" },
+  "global.logging.level": { type: "text", fallback: "info", oneOf: LEVELS },
   "global.multiCluster.clusterName": { type: "text", fallback: "Kubernetes" },
   "global.network": { type: "text", fallback: "" },
   "global.platform": { type: "text", fallback: "", oneOf: ["", "k3d", "k3s", "microk8s", "minikube"] },
@@ -117,6 +119,7 @@ export const FIELDS = {
   "pilot.trustedZtunnelNamespace": { type: "text", fallback: "" },
 
   "cni.ambient.dnsCapture": { type: "boolean", fallback: true },
+  "cni.ambient.enablementSelectors": { type: "trees", fallback: [] },
   "cni.ambient.ipv6": { type: "boolean", fallback: true },
   "cni.cniBinDir": { type: "text", fallback: "" },
   "cni.cniConfDir": { type: "text", fallback: "" },
@@ -124,7 +127,7 @@ export const FIELDS = {
   "cni.cniNetnsDir": { type: "text", fallback: "" },
   "cni.env": { type: "map", fallback: {} },
   "cni.excludeNamespaces": { type: "texts", fallback: ["kube-system"] },
-  "cni.logging.level": { type: "text", fallback: "" },
+  "cni.logging.level": { type: "text", fallback: "", oneOf: ["", ...LEVELS] },
   "cni.podAnnotations": { type: "map", fallback: {} },
   "cni.podLabels": { type: "map", fallback: {} },
   "cni.resources": { type: "tree", fallback: { requests: { cpu: "100m", memory: "100Mi" } }, keys: RESOURCE_KEYS },

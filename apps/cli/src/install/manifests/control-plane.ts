@@ -7,6 +7,7 @@ import {
   TOKEN_AUDIENCE,
 } from "@tulle/base";
 import type { KubeObject } from "@tulle/store";
+import { VERSION } from "../../version.ts";
 import {
   environment,
   image,
@@ -72,7 +73,8 @@ export function controlPlaneObjects(input: ManifestInput): KubeObject[] {
           apiGroups: [""],
           resources: ["configmaps"],
           resourceNames: [ROOT_CERT_CONFIG_MAP],
-          verbs: [...READ, "create", "update", "patch"],
+          // Server-side apply names what it creates, and the watch what it follows: both can be restricted by name.
+          verbs: [...READ, "create", "patch"],
         },
       ],
     }),
@@ -84,8 +86,8 @@ export function controlPlaneObjects(input: ManifestInput): KubeObject[] {
         {
           apiGroups: [""],
           resources: ["secrets"],
-          resourceNames: [SELF_SIGNED_CA_SECRET, PLUGGED_CA_SECRET],
-          verbs: [...READ, "update", "patch"],
+          resourceNames: [SELF_SIGNED_CA_SECRET],
+          verbs: ["get"],
         },
         // The name of what is created cannot be restricted.
         { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
@@ -185,13 +187,12 @@ function container(input: ManifestInput): object {
         ["REVISION", REVISION],
         ["POD_NAME", podField("metadata.name")],
         ["POD_NAMESPACE", podField("metadata.namespace")],
-        ["SERVICE_ACCOUNT", podField("spec.serviceAccountName")],
+        ["TULLE_VERSION", VERSION],
         ["CLUSTER_ID", values["global.multiCluster.clusterName"]],
-        ["CLUSTER_DOMAIN", values["global.proxy.clusterDomain"]],
-        ["NETWORK", values["global.network"] || undefined],
+        ["DOMAIN_SUFFIX", values["global.proxy.clusterDomain"]],
         ["TOKEN_AUDIENCES", TOKEN_AUDIENCE],
         ["CA_TRUSTED_NODE_ACCOUNTS", `${ztunnelNamespace}/${values["pilot.trustedZtunnelName"]}`],
-        ["LOG_LEVEL", values["global.logging.level"]],
+        ["TULLE_LOG", values["global.logging.level"]],
         ["LOG_FORMAT", values["global.logAsJson"] ? "json" : undefined],
       ],
       values["pilot.env"],

@@ -38,6 +38,7 @@ test("every value finds its place", async () => {
     "pilot.trustedZtunnelName=zt",
     "cni.ambient.dnsCapture=false",
     "cni.ambient.ipv6=false",
+    'cni.ambient.enablementSelectors=[{"podSelector":{"matchLabels":{"mesh":"yes"}}}]',
     "cni.cniConfFileName=10-first.conflist",
     "cni.cniNetnsDir=/run/netns",
     "cni.env.A_B=c",

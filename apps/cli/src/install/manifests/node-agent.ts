@@ -119,6 +119,7 @@ function daemonSet(input: ManifestInput): KubeObject {
 function container(input: ManifestInput, host: HostFolders): object {
   const { values, namespace } = input;
   const confName = values["cni.cniConfFileName"];
+  const selectors = values["cni.ambient.enablementSelectors"];
   return {
     name: "install-cni",
     image: image(input, "node-agent"),
@@ -160,20 +161,19 @@ function container(input: ManifestInput, host: HostFolders): object {
         ["POD_NAME", podField("metadata.name")],
         ["POD_NAMESPACE", podField("metadata.namespace")],
         ["SYSTEM_NAMESPACE", namespace],
-        ["AMBIENT_ENABLED", "true"],
         ["AMBIENT_DNS_CAPTURE", String(values["cni.ambient.dnsCapture"])],
         ["AMBIENT_IPV6", String(values["cni.ambient.ipv6"])],
-        ["CHAINED_CNI_PLUGIN", "true"],
         ["CNI_CONF_NAME", confName === "" ? undefined : confName],
         ["EXCLUDE_NAMESPACES", values["cni.excludeNamespaces"].join(",")],
+        ["AMBIENT_ENABLEMENT_SELECTOR", selectors.length === 0 ? undefined : JSON.stringify(selectors)],
         ["LOG_LEVEL", values["cni.logging.level"] || values["global.logging.level"]],
         ["LOG_FORMAT", values["global.logAsJson"] ? "json" : undefined],
         ["MOUNTED_CNI_BIN_DIR", MOUNTED_BIN],
+        ["HOST_CNI_BIN_DIR", host.bin],
         ["MOUNTED_CNI_NET_DIR", MOUNTED_CONF],
         ["CNI_AGENT_RUN_DIR", RUN_FOLDER],
         ["CNI_NETNS_DIR", host.netns],
         ["ZTUNNEL_UDS_ADDRESS", `${ZDS_FOLDER}/ztunnel.sock`],
-        ["TERMINATION_GRACE_PERIOD_SECONDS", String(values["cni.terminationGracePeriodSeconds"])],
       ],
       values["cni.env"],
     ),
