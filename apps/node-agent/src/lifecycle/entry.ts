@@ -1,0 +1,139 @@
+import type { Log } from "@tulle/base";
+import type { PodRuleOptions } from "@tulle/linux";
+import type { AgentPod } from "@tulle/zds";
+import type { EnrolmentSettings } from "../enrolment/decision.ts";
+import type { RuleDefaults } from "../enrolment/rule-options.ts";
+import type { AgentMetrics } from "../metrics.ts";
+import type { NamespaceFolder, PodNamespace } from "../namespaces/namespace-folder.ts";
+import type { Pod } from "../objects.ts";
+import type { Proof } from "./proof.ts";
+import type { PodStatus } from "./pod-status.ts";
+
+/** What the agent knows of one pod of its node, and the things that it works on pods with. */
+
+/** A pod that ztunnel is, or is about to be, told of. */
+export interface Member extends AgentPod, PodNamespace {
+  readonly namespace: PodNamespace["namespace"];
+  /** Addresses by which the namespace was found to be the pod's. */
+  readonly ips: readonly string[];
+}
+
+export type Stage =
+  /** Nothing of ours is in force. */
+  | "outside"
+  /** After the agent's start: the pod says that it is captured (or leaving), and nobody has looked yet. */
+  | "claimed"
+  | "captured"
+  /** Still captured, but peers are being told to send no HBONE any more. */
+  | "announcing"
+  /** New connections are no longer captured; old ones still need us. */
+  | "draining";
+
+/** Why a pod is not captured as it should be. `reason`: upper camel case, stable; for condition, Event and metric. */
+export interface Finding {
+  readonly reason:
+    | "RulesChanged"
+    | "ListenersMissing"
+    | "ZtunnelDisconnected"
+    | "ZtunnelRefused"
+    | "WrongNamespace"
+    | "NamespaceNotFound"
+    | "NodeRebooted";
+  readonly message: string;
+}
+
+export interface Entry {
+  readonly uid: string;
+  /** The newest state that is known. */
+  pod: Pod;
+  /** False: it is no longer in the API. */
+  present: boolean;
+  stage: Stage;
+  member: Member | undefined;
+  rules: PodRuleOptions;
+  /** What was in force when everything was last found in order. */
+  proof: Proof | undefined;
+  fault: Finding | undefined;
+  leaving: { readonly id: string; readonly since: number } | undefined;
+  /** While draining: no captured connection was left at the last look. */
+  quiet: boolean;
+  /** Connections older than enrolment, at the last look. */
+  older: number;
+  /** Policy has changed: connections older than enrolment are to be judged anew. */
+  judge: boolean;
+  /** Whether it was looked at for rules that an earlier agent left. */
+  inspected: boolean;
+}
+
+export interface LifecycleSettings {
+  readonly nodeName: string;
+  readonly bootId: string;
+  readonly enrolment: EnrolmentSettings;
+  readonly rules: RuleDefaults;
+  readonly leaveTimeoutMs: number;
+}
+
+/** What admits the kubelet's probes past ztunnel. */
+export interface ProbeTargets {
+  /** Resolves when it is in force. Rejects when that fails. */
+  put(uid: string, ips: readonly string[], ports: readonly number[]): Promise<void>;
+  remove(uid: string): void;
+}
+
+/** What PeerAuthentications say of a pod. */
+export interface PlaintextPolicy {
+  refuses(pod: Pod, port: number): boolean;
+}
+
+export interface Tools {
+  readonly settings: LifecycleSettings;
+  readonly zds: {
+    add(pod: AgentPod): Promise<void>;
+    del(uid: string): Promise<void>;
+    readonly connected: number;
+  };
+  readonly namespaces: NamespaceFolder;
+  readonly status: PodStatus;
+  readonly probes: ProbeTargets;
+  readonly plaintext: PlaintextPolicy;
+  readonly metrics: AgentMetrics;
+  readonly log: Log;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+}
+
+/** When every pod has to leave because the agent is removed. */
+export interface Departure {
+  /** On the tools' clock. */
+  readonly announceUntil: number;
+  readonly drainUntil: number;
+}
+
+export function newEntry(uid: string, pod: Pod): Entry {
+  return {
+    uid,
+    pod,
+    present: true,
+    stage: "outside",
+    member: undefined,
+    rules: {},
+    proof: undefined,
+    fault: undefined,
+    leaving: undefined,
+    quiet: false,
+    older: 0,
+    judge: false,
+    inspected: false,
+  };
+}
+
+/** Under this path other parts open the very namespace that is held, whatever becomes of its file. */
+export function pathOf({ namespace }: PodNamespace): string {
+  return `/proc/${process.pid}/fd/${namespace.descriptor}`;
+}
+
+export function memberOf(pod: Pod, opened: PodNamespace, ips: readonly string[]): Member {
+  const { name, namespace = "", uid = "" } = pod.metadata;
+  const serviceAccount = pod.spec?.serviceAccountName ?? "default";
+  return { ...opened, uid, ips, info: { name, namespace, serviceAccount } };
+}

@@ -1,0 +1,119 @@
+import { statSync } from "node:fs";
+import {
+  DNS_PORT,
+  INBOUND_HBONE_PORT,
+  INBOUND_PLAINTEXT_PORT,
+  MARK_MASK,
+  OUTBOUND_PORT,
+  PACKET_MARK,
+} from "@tulle/base";
+import {
+  type NetNamespace,
+  type PodRuleOptions,
+  ROUTING_TABLE,
+  readNamespaceState,
+  type SocketEntry,
+  TcpState,
+  tcpSockets,
+  udpSockets,
+  verifyPodRules,
+} from "@tulle/linux";
+import { ipsOf } from "../objects.ts";
+import { type Entry, type Finding, type Member, pathOf, type Tools } from "./entry.ts";
+
+/**
+ * That a pod is captured is shown, not believed: its namespace is the one that holds its address, the rules in it are
+ * exactly ours, and ztunnel listens there. A whole look reads the rules with nft; between two whole looks it is enough that
+ * the kernel's generation of the rules, the routing and the addresses are still the same, which costs no program.
+ */
+export interface Proof {
+  readonly rulesGeneration: number | undefined;
+  readonly routing: string;
+  readonly addresses: string;
+  /** When the whole look was, on the tools' clock. */
+  readonly at: number;
+}
+
+/** Settings of the pod that no generation counts, and connections older than enrolment, are looked at this often. */
+export const WHOLE_LOOK_MS = 60_000;
+/** Differences that are told; the rest is counted. */
+const MAX_TOLD = 3;
+const TCP_PORTS = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT];
+
+/** Whether everything is as it was at the last whole look, which must not be too long ago. Costs some system calls. */
+export function stillProven(entry: Entry, now: number): boolean {
+  const { proof, member, rules, fault } = entry;
+  if (proof === undefined || member === undefined || fault !== undefined) return false;
+  if (now - proof.at > WHOLE_LOOK_MS) return false;
+  try {
+    const state = stateOf(member);
+    return (
+      state.rulesGeneration === proof.rulesGeneration &&
+      state.routing === proof.routing &&
+      state.addresses === proof.addresses &&
+      isSameFile(member) &&
+      listenerGaps(member.namespace, rules).length === 0
+    );
+  } catch {
+    // Whatever it was, the whole look finds out and says so.
+    return false;
+  }
+}
+
+/** The whole look. Undefined: the pod is captured, and `entry.proof` says so. Throws when it cannot be found out. */
+export async function look(entry: Entry, tools: Tools): Promise<Finding | undefined> {
+  const { member, rules } = entry;
+  entry.proof = undefined;
+  if (member === undefined) return { reason: "NamespaceNotFound", message: "the pod's network namespace is not known" };
+  const wrong = tools.namespaces.whyNot(member, expectedIps(entry));
+  if (wrong !== undefined) return { reason: "WrongNamespace", message: wrong };
+  // Read before the rules: a change in between is noticed at the next look.
+  const state = stateOf(member);
+  const verdict = await verifyPodRules(pathOf(member), rules);
+  if (!verdict.ok) return { reason: "RulesChanged", message: shortened(verdict.differences) };
+  const gaps = listenerGaps(member.namespace, rules);
+  if (gaps.length > 0) {
+    const message = `ztunnel does not listen in the pod on ${gaps.join(", ")}`;
+    return tools.zds.connected === 0
+      ? { reason: "ZtunnelDisconnected", message: `${message}: no ztunnel is connected to this node's agent` }
+      : { reason: "ListenersMissing", message };
+  }
+  entry.proof = { ...state, at: tools.now() };
+  return undefined;
+}
+
+/** Ports on which ztunnel ought to listen in a pod, and does not: `15008`, `15053/udp`. */
+export function listenerGaps(namespace: NetNamespace, rules: PodRuleOptions): string[] {
+  const tcp = ownPorts(tcpSockets(namespace, [TcpState.LISTEN]));
+  const gaps = TCP_PORTS.filter((port) => !tcp.has(port)).map(String);
+  if (rules.dnsCapture === false) return gaps;
+  if (!tcp.has(DNS_PORT)) gaps.push(`${DNS_PORT}/tcp`);
+  if (!ownPorts(udpSockets(namespace)).has(DNS_PORT)) gaps.push(`${DNS_PORT}/udp`);
+  return gaps;
+}
+
+/** Sockets of the application on the same ports are none of ztunnel's: those carry its mark. */
+function ownPorts(sockets: readonly SocketEntry[]): Set<number> {
+  return new Set(sockets.filter(({ mark }) => (mark & MARK_MASK) === PACKET_MARK).map(({ local }) => local.port));
+}
+
+function stateOf(member: Member) {
+  const { rulesGeneration, routing, addresses } = readNamespaceState(member.namespace, ROUTING_TABLE);
+  return { rulesGeneration, routing, addresses: addresses.toSorted().join(" ") };
+}
+
+/** A pod whose sandbox is being made has no address in the API yet: the plugin's word holds then. */
+function expectedIps(entry: Entry): readonly string[] {
+  const ips = ipsOf(entry.pod);
+  return ips.length > 0 ? ips : (entry.member?.ips ?? []);
+}
+
+/** `key` is `device:inode`. */
+function isSameFile({ file, namespace }: Member): boolean {
+  return statSync(file, { throwIfNoEntry: false })?.ino === Number(namespace.key.split(":")[1]);
+}
+
+function shortened(differences: readonly string[]): string {
+  const more = differences.length - MAX_TOLD;
+  return `${differences.slice(0, MAX_TOLD).join("; ")}${more > 0 ? `; and ${more} more` : ""}`;
+}
