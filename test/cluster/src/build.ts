@@ -8,15 +8,14 @@ import { imageTar } from "./image-tar.ts";
 const MINIMUM_GO = [1, 26] as const;
 /** A build that takes this long hangs: a cold one takes six minutes on two cores. */
 const BUILD_LIMIT_MS = 30 * 60_000;
+/** Hundreds of downloads: one that fails must not cost the build. What came is kept by Go. */
+const FETCH_ATTEMPTS = 4;
 /** Of each component, so that a branch switched back and forth is not built each time; a running cluster uses them too. */
 const KEPT_VERSIONS = 3;
+/** Where Go's own archive is unpacked, which is not in every PATH. */
+const GO_FOLDER = "/usr/local/go/bin";
 /** Go's names for the machines that Node names otherwise. */
 const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", arm64: "arm64" };
-
-/** Whether all that a cluster needs is in the cache. */
-export function isBuilt(cache = cacheFolder()): boolean {
-  return COMPONENTS.every((component) => missingFiles(component, cache).length === 0);
-}
 
 /** Builds what is missing in the cache, and says on standard error what it does. Throws with what to do about it. */
 export async function build(cache = cacheFolder()): Promise<void> {
@@ -46,7 +45,7 @@ async function buildComponent(component: Component, cache: string): Promise<void
   mkdirSync(work, { recursive: true });
   try {
     const program = join(work, component.name);
-    // The modules are those of go.sum: -mod=readonly (the default) refuses any other.
+    await fetchModules(component);
     await go(["build", "-trimpath", "-ldflags", component.linkerFlags, "-o", program, "."], sourceFolder(component));
     if (component.image !== undefined) {
       const [path = ""] = component.image.entrypoint;
@@ -63,10 +62,24 @@ async function buildComponent(component: Component, cache: string): Promise<void
   }
 }
 
+/** Lists the packages, which fetches just the modules that hold them. They must be those of go.sum: Go refuses any other. */
+async function fetchModules(component: Component): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await go(["list", "-deps", "."], sourceFolder(component));
+      return;
+    } catch (error) {
+      if (attempt === FETCH_ATTEMPTS) throw error;
+      say(`not all modules of ${component.name} came: trying again`);
+    }
+  }
+}
+
 async function checkGo(): Promise<void> {
   const wanted = MINIMUM_GO.join(".");
   const advice = `Go ${wanted} or newer builds the test cluster's parts: install it (https://go.dev/dl) and put it on PATH`;
-  const version = await go(["env", "GOVERSION"], import.meta.dirname).catch(() => {
+  // Asked beside a go.mod: a Go from 1.21 on fetches the toolchain that it asks for by itself.
+  const version = await go(["env", "GOVERSION"], sourceFolder(COMPONENTS[0] as Component)).catch(() => {
     throw new Error(`no go: ${advice}`);
   });
   const [, major = "0", minor = "0"] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
@@ -81,7 +94,13 @@ function go(args: readonly string[], directory: string): Promise<string> {
     const child = spawn("go", args, {
       cwd: directory,
       // One static file that runs in an image without a C library.
-      env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-buildvcs=false", GOWORK: "off" },
+      env: {
+        ...process.env,
+        PATH: `${process.env.PATH}:${GO_FOLDER}`,
+        CGO_ENABLED: "0",
+        GOFLAGS: "-buildvcs=false",
+        GOWORK: "off",
+      },
       stdio: ["ignore", "pipe", "inherit"],
       timeout: BUILD_LIMIT_MS,
     });

@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
-import { resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { artifactFolder, COMPONENTS } from "./artifacts.ts";
 import { build } from "./build.ts";
 import { type Cluster, existingCluster } from "./cluster.ts";
 import { nodeName } from "./settings.ts";
@@ -13,6 +15,7 @@ const USAGE = `usage: npm run cluster -- COMMAND
   node stop|start N       power failure and boot of a node
   apiserver stop|start    kill the API server; start it again
   load IMAGE.tar          import an image into every node
+  cache                   the files of the cache, and whether they are there
 TULLE_CLUSTER_NAME (default tulle) and TULLE_CLUSTER_NODES (default 2) choose the cluster.`;
 
 async function main(args: readonly string[]): Promise<number> {
@@ -37,6 +40,12 @@ async function main(args: readonly string[]): Promise<number> {
       if (rest[0] === "stop") await cluster.stopApiServer();
       else if (rest[0] === "start") await cluster.startApiServer();
       else return usage();
+      return 0;
+    case "cache":
+      for (const component of COMPONENTS) {
+        const files = component.files.map((file) => join(artifactFolder(component), file));
+        for (const file of files) process.stdout.write(`${existsSync(file) ? "there  " : "missing"} ${file}\n`);
+      }
       return 0;
     case "load":
       if (rest.length === 0) return usage();

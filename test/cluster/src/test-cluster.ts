@@ -58,8 +58,8 @@ export class TestCluster implements AsyncDisposable {
   /** One that `npm run cluster -- up` made; `down` leaves it alone. Throws when it does not run. */
   static attach(name?: string): TestCluster {
     const cluster = existingCluster(clusterSettings(name === undefined ? {} : { name }));
-    // Throws with what to do.
-    if (cluster.space.initPid === 0) throw new Error("unreachable");
+    if (!cluster.running)
+      throw new Error(`no cluster ${cluster.settings.name} runs: \`npm run cluster -- up\` starts it`);
     return new TestCluster(cluster, false);
   }
 

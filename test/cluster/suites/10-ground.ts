@@ -130,7 +130,7 @@ export function suite(cluster: () => TestCluster): void {
       await assert.rejects(cluster().nodeExec(1, ["curl", "-sSkf", "-m", "5", "https://10.89.0.11:10250/pods"]), /401/);
     });
 
-    test("shows a privileged pod of the host what a node agent needs: PID 1, its network, and pods' namespaces as they come", async () => {
+    test("shows a privileged pod of the host what a node agent needs: PID 1, its network and boot id, and pods' namespaces as they come", async () => {
       await cluster().apply(agentLike());
       try {
         await cluster().rollout("ds/agent-like", "kube-system");
@@ -154,6 +154,12 @@ export function suite(cluster: () => TestCluster): void {
         for (const line of seen.trim().split("\n")) assert.match(line, / nsfs$/);
         const init = await cluster().execDirectly(agent, ["/labbox", "readlink", "/proc/1/ns/net"]);
         assert.equal(init, await cluster().nodeExec(node, ["readlink", "/proc/self/ns/net"]));
+        // The kernel's own boot id is the machine's; the node's is what its PID 1 sees, and what kubelet reports.
+        const object = await cluster().get<NodeObject>(`/api/v1/nodes/n${node}`);
+        for (const path of ["/proc/1/root/proc/sys/kernel/random/boot_id", "/host/boot_id"]) {
+          const id = await cluster().execDirectly(agent, ["/labbox", "cat", path]);
+          assert.equal(id.trim(), object?.status.nodeInfo.bootID, path);
+        }
       } finally {
         await cluster().delete(agentLike());
         await cluster().delete(echo({ name: "late" }));
@@ -252,7 +258,10 @@ export function suite(cluster: () => TestCluster): void {
 
 interface NodeObject {
   readonly metadata: { readonly name: string };
-  readonly status: { readonly addresses: readonly { readonly address: string }[] };
+  readonly status: {
+    readonly addresses: readonly { readonly address: string }[];
+    readonly nodeInfo: { readonly bootID: string };
+  };
 }
 
 /** A pod of an image that was loaded; no registry has it. */
@@ -291,10 +300,16 @@ function agentLike(): object {
               imagePullPolicy: "Never",
               args: ["sleep"],
               securityContext: { privileged: true },
-              volumeMounts: [{ name: "netns", mountPath: "/var/run/netns", mountPropagation: "HostToContainer" }],
+              volumeMounts: [
+                { name: "netns", mountPath: "/var/run/netns", mountPropagation: "HostToContainer" },
+                { name: "boot-id", mountPath: "/host/boot_id", readOnly: true },
+              ],
             },
           ],
-          volumes: [{ name: "netns", hostPath: { path: "/var/run/netns", type: "DirectoryOrCreate" } }],
+          volumes: [
+            { name: "netns", hostPath: { path: "/var/run/netns", type: "DirectoryOrCreate" } },
+            { name: "boot-id", hostPath: { path: "/proc/sys/kernel/random/boot_id", type: "File" } },
+          ],
         },
       },
     },
