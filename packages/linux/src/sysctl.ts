@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, readFileSync, writeFileSync } from "node:fs";
 import type { NetNamespace } from "./net-namespace.ts";
 
 /** Letters, digits and the separators of a sysctl name: no way out of /proc/sys. */
@@ -20,14 +20,41 @@ export function readSysctl(name: string, namespace?: NetNamespace): string | und
   });
 }
 
-/** Writes one; throws the error of the file system (ENOENT, EACCES …). */
+/** Writes one; throws the error of the file system (ENOENT, EACCES, EROFS …). */
 export function writeSysctl(name: string, value: string | number, namespace?: NetNamespace): void {
-  const path = pathOf(name);
-  within(namespace, () => writeFileSync(path, `${value}\n`));
+  const paths = [pathOf(name), hostPathOf(name)];
+  within(namespace, () => {
+    const [own, host] = paths as [string, string];
+    writeFileSync(!isWritable(own) && isWritable(host) ? host : own, `${value}\n`);
+  });
+}
+
+/** Whether `writeSysctl` would be let in. */
+export function isWritableSysctl(name: string, namespace?: NetNamespace): boolean {
+  const paths = [pathOf(name), hostPathOf(name)];
+  return within(namespace, () => paths.some(isWritable));
 }
 
 function within<T>(namespace: NetNamespace | undefined, action: () => T): T {
   return namespace === undefined ? action() : namespace.enter(action);
+}
+
+/**
+ * Containers have a read-only /proc/sys. One that sees the host's processes reaches the same settings through the first
+ * process' root: which network namespace net/ is about depends on who opens it, not on the path.
+ */
+function hostPathOf(name: string): string {
+  return `/proc/1/root${pathOf(name)}`;
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    // Whatever the reason, it can only be told.
+    return false;
+  }
 }
 
 function pathOf(name: string): string {

@@ -1,7 +1,6 @@
-import { accessSync, constants } from "node:fs";
 import { messageOf } from "@tulle/base";
 import { NetNamespace } from "../net-namespace.ts";
-import { readSysctl, writeSysctl } from "../sysctl.ts";
+import { isWritableSysctl, readSysctl, writeSysctl } from "../sysctl.ts";
 import {
   applyTables,
   type CanonicalRuleset,
@@ -203,21 +202,11 @@ function deviations(namespace: string): Deviation[] {
   return SETTINGS.flatMap(({ name, wanted }) => {
     const present = readSysctl(name, entered);
     if (present === undefined || present === wanted) return [];
-    return [{ name, present, wanted, writable: entered.enter(() => isWritable(`/proc/sys/${name}`)) }];
+    return [{ name, present, wanted, writable: isWritableSysctl(name, entered) }];
   });
 }
 
 function writeSetting(namespace: string, name: string, value: string): void {
   using entered = NetNamespace.open(namespace);
   writeSysctl(name, value, entered);
-}
-
-function isWritable(path: string): boolean {
-  try {
-    accessSync(path, constants.W_OK);
-    return true;
-  } catch {
-    // Whatever the reason, it can only be told.
-    return false;
-  }
 }
