@@ -18,8 +18,10 @@ import { Discovery } from "./discovery/discovery.ts";
 import { LeavingPods } from "./discovery/leaving-pods.ts";
 import { MeshConfigWatch, type Settings } from "./discovery/mesh-config-watch.ts";
 import { MeshWatches } from "./discovery/mesh-watches.ts";
+import { dumpServed } from "./http/mesh-dump.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { startHttpServers } from "./http/servers.ts";
+import { StatusWriter } from "./status/status-writer.ts";
 import { RootConfigMaps } from "./trust/root-config-maps.ts";
 import { createDiscoveryServer } from "./xds/discovery-server.ts";
 import { connectedProxies, missingProxies } from "./xds/proxies.ts";
@@ -113,12 +115,19 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     log: log.scope("leaving"),
     clock,
   });
+  const statuses = new StatusWriter({
+    store,
+    lookup: (kind, ref) => watches.get(kind, ref),
+    log: log.scope("status"),
+    clock,
+  });
   const discovery = new Discovery({
     index,
     sink: ads,
     windowMs: config.batchWindowMs,
     log: log.scope("discovery"),
     onEvent: metrics.onEvent,
+    onStatuses: (changed) => statuses.write(changed),
     onFlushed: (flush) => {
       metrics.onFlushed(flush);
       leaving.flushed();
@@ -189,6 +198,21 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     metrics: metrics.set,
     isReady: () => isReady,
     unsynced: () => watches.unsynced,
+    debug: {
+      sources: {
+        clusterId: config.clusterId,
+        clients: () => ads.clients(),
+        mesh: () => dumpServed((typeUrl) => ads.cache(typeUrl)),
+        settings: () => meshConfig.settings,
+        objects: () => watches.configuration(),
+        synced: () => watches.unsynced.length === 0,
+      },
+      guard: {
+        authenticator,
+        clusterId: config.clusterId,
+        namespaces: new Set([config.namespace, ...config.auth.debugNamespaces]),
+      },
+    },
     log: log.scope("http"),
   });
   void watches.whenSynced().then(
@@ -209,6 +233,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     leaving.close();
     discovery.close();
     ads.close();
+    await statuses.close();
     await grpc.close(config.drainMs);
     serving.certificate.close();
     stopRoots();

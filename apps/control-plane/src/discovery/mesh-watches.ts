@@ -7,6 +7,7 @@ import {
   type KubeObject,
   NAMESPACE,
   NODE,
+  type ObjectRef,
   PEER_AUTHENTICATION,
   POD,
   type ResourceKind,
@@ -62,6 +63,16 @@ export class MeshWatches {
   /** Resolves when the whole first state of every kind has been told. */
   async whenSynced(signal?: AbortSignal): Promise<void> {
     await Promise.all([...this.#watches.values()].map((watch) => watch.whenSynced(signal)));
+  }
+
+  get(kind: MeshObjectKind, ref: ObjectRef): KubeObject | undefined {
+    return this.#watches.get(kind)?.get(ref);
+  }
+
+  /** Objects of Istio's and the Gateway API's kinds: what users configure the mesh with. */
+  *configuration(): Iterable<KubeObject> {
+    for (const [kind, watch] of this.#watches)
+      if (KINDS[kind].group !== "" && kind !== "EndpointSlice") yield* watch.values();
   }
 
   /** Kinds whose first state has not come yet. */

@@ -87,9 +87,9 @@ export class MetricSet {
   /** Families without a sample are left out. */
   text(): string {
     return this.#families
-      .map(({ head: start, samples }) => {
-        const text = samples();
-        return text === "" ? "" : start + text;
+      .map((family) => {
+        const text = family.samples();
+        return text === "" ? "" : family.head + text;
       })
       .join("");
   }

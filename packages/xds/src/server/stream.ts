@@ -224,7 +224,7 @@ export class AdsStream {
     if (this.#states.size >= MAX_TYPES) throw new RangeError(`more than ${MAX_TYPES} resource types on one stream`);
     // A type that is not served is answered as empty: a client waits for one answer for each.
     const served = this.#options.types.get(typeUrl);
-    const { type, cache } = served ?? { type: { typeUrl } as XdsType, cache: new ResourceCache(typeUrl) };
+    const { type, cache } = served ?? { type: unserved(typeUrl), cache: new ResourceCache(typeUrl) };
     const options = {
       alwaysWildcard: type.alwaysWildcard ?? false,
       impliedKeys: type.impliedKeys?.(this.#options.peer) ?? [],
@@ -325,6 +325,10 @@ export class AdsStream {
       this.end(new ConnectError(text, Code.DeadlineExceeded));
     }
   }
+}
+
+function unserved(typeUrl: string): XdsType {
+  return { typeUrl };
 }
 
 /** In pieces that a client can take; at least one, if only an empty one. */

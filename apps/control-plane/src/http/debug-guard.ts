@@ -1,0 +1,40 @@
+import type { IncomingMessage } from "node:http";
+import { isLoopback } from "@tulle/base";
+import { type Authenticator, authenticateCall } from "../auth/authenticator.ts";
+
+export interface DebugGuardOptions {
+  readonly authenticator: Authenticator;
+  readonly clusterId: string;
+  /** Whose callers may see everything: our own, and those of the configuration. */
+  readonly namespaces: ReadonlySet<string>;
+}
+
+/** What a caller may see: everything, or proxies of its own namespace only. */
+export type DebugAccess =
+  | { readonly kind: "everything" }
+  | { readonly kind: "namespace"; readonly namespace: string }
+  | { readonly kind: "refused"; readonly status: 401 | 403; readonly text: string };
+
+/**
+ * Who may look into the control plane (control-plane.md §9.2): whoever is on its own loopback, as with a port-forward;
+ * anybody else by a token.
+ */
+export async function debugAccess(request: IncomingMessage, options: DebugGuardOptions): Promise<DebugAccess> {
+  const { headers, socket } = request;
+  // A browser sends it on behalf of a page; no tool does.
+  if (headers.origin !== undefined) return { kind: "refused", status: 403, text: "web pages are not answered" };
+  const token = /^Bearer (.+)$/.exec(headers.authorization ?? "")?.[1];
+  const address = (socket.remoteAddress ?? "").replace(/^::ffff:/, "");
+  if (address !== "" && isLoopback(address)) return { kind: "everything" };
+  if (token === undefined) {
+    return { kind: "refused", status: 401, text: "a bearer token is needed, or a port-forward to this pod" };
+  }
+  const clusterId = headers["clusterid"];
+  const result = await authenticateCall(
+    { token, clusterId: typeof clusterId === "string" ? clusterId : undefined },
+    options,
+  );
+  if (!result.ok) return { kind: "refused", status: 401, text: "authentication failure" };
+  const { namespace } = result.caller;
+  return options.namespaces.has(namespace) ? { kind: "everything" } : { kind: "namespace", namespace };
+}

@@ -1,0 +1,133 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { KubeObject } from "@tulle/store";
+import type { StateDump } from "@tulle/mesh";
+import { nodeMetadata, type TypeStatus, type XdsClientStatus } from "@tulle/xds";
+import type { Caller } from "../auth/authenticator.ts";
+import { type DebugGuardOptions, debugAccess } from "./debug-guard.ts";
+import { respond, respondJson } from "./http-server.ts";
+
+/** What is behind the pages: read when somebody asks. */
+export interface DebugSources {
+  readonly clusterId: string;
+  readonly clients: () => readonly XdsClientStatus<Caller>[];
+  /** What proxies are told. */
+  readonly mesh: () => StateDump;
+  readonly settings: () => object;
+  /** Objects of users that the mesh is computed from. */
+  readonly objects: () => Iterable<KubeObject>;
+  readonly synced: () => boolean;
+}
+
+interface Page {
+  readonly help: string;
+  readonly show: (sources: DebugSources, query: URLSearchParams, namespace: string | undefined) => unknown;
+  /** Callers of other namespaces see it, as far as it concerns them. */
+  readonly scoped?: true;
+}
+
+const PREFIX = "/debug/";
+
+const PAGES: Readonly<Record<string, Page>> = {
+  syncz: { help: "proxies that are connected, and how far each of them is", show: syncz },
+  config_dump: { help: "what a proxy is told (?proxyID=<pod>.<namespace>)", show: configDump, scoped: true },
+  ambientz: { help: "workloads, services and policies of the mesh", show: ({ mesh }) => mesh() },
+  registryz: { help: "services of the mesh", show: ({ mesh }) => mesh().services },
+  authorizationz: { help: "policies as node proxies are told of them", show: ({ mesh }) => mesh().policies },
+  configz: { help: "objects that the mesh is computed from", show: ({ objects }) => [...objects()] },
+  connections: { help: "discovery streams", show: connections },
+  mesh: { help: "configuration of the mesh", show: ({ settings }) => settings() },
+  clusterz: {
+    help: "clusters that are followed",
+    show: ({ clusterId, synced }) => [{ id: clusterId, secretName: "", syncStatus: synced() ? "synced" : "syncing" }],
+  },
+  list: {
+    help: "these pages",
+    show: () => Object.entries(PAGES).map(([name, { help }]) => ({ path: `${PREFIX}${name}`, help })),
+  },
+};
+
+/** Answers `/debug/…`; false: it is another path. */
+export async function respondDebug(
+  request: IncomingMessage,
+  response: ServerResponse,
+  options: { readonly sources: DebugSources; readonly guard: DebugGuardOptions },
+): Promise<boolean> {
+  const url = new URL(request.url ?? "/", "http://localhost");
+  const { pathname } = url;
+  if (pathname !== "/debug" && !pathname.startsWith(PREFIX)) return false;
+  const access = await debugAccess(request, options.guard);
+  if (access.kind === "refused") {
+    respond(response, access.status, `${access.text}\n`);
+    return true;
+  }
+  const name = pathname.slice(PREFIX.length) || "list";
+  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : undefined;
+  if (page === undefined) respond(response, 404, `there is no ${PREFIX}${name}; ${PREFIX}list names what there is\n`);
+  else if (access.kind === "namespace" && page.scoped !== true) {
+    respond(response, 403, `callers of the namespace ${access.namespace} may not see ${PREFIX}${name}\n`);
+  } else {
+    const namespace = access.kind === "namespace" ? access.namespace : undefined;
+    const shown = page.show(options.sources, url.searchParams, namespace);
+    if (shown instanceof NotShown) respond(response, shown.status, `${shown.text}\n`);
+    else respondJson(response, shown);
+  }
+  return true;
+}
+
+/** A page that cannot be shown, and why. */
+class NotShown {
+  readonly status: number;
+  readonly text: string;
+
+  constructor(status: number, text: string) {
+    this.status = status;
+    this.text = text;
+  }
+}
+
+/** As istioctl reads it: `version` counts proxies and their versions. */
+function syncz({ clients, clusterId }: DebugSources) {
+  return clients().map((client) => ({
+    cluster_id: nodeMetadata(client.peer.node, "CLUSTER_ID") || clusterId,
+    proxy: proxyName(client),
+    proxy_type: client.peer.node.id.split("~", 1)[0] ?? "",
+    istio_version: nodeMetadata(client.peer.node, "ISTIO_VERSION"),
+    types: client.types.map((type) => ({ typeUrl: type.typeUrl, status: syncStatus(type), error: type.error })),
+  }));
+}
+
+/** `<pod>.<namespace>`. */
+export function proxyName({ peer }: XdsClientStatus<Caller>): string {
+  return peer.node.id.split("~")[2] ?? "";
+}
+
+export function syncStatus({ sentNonce, ackedNonce, error }: TypeStatus): "NOT SENT" | "SYNCED" | "STALE" | "ERROR" {
+  if (error !== undefined) return "ERROR";
+  if (sentNonce === "") return "NOT SENT";
+  return sentNonce === ackedNonce ? "SYNCED" : "STALE";
+}
+
+function connections({ clients }: DebugSources) {
+  const all = clients();
+  return {
+    totalClients: all.length,
+    clients: all.map((client) => ({
+      connectionId: client.peer.node.id,
+      connectedAt: new Date(client.connectedAt).toISOString(),
+      identity: `${client.peer.principal.namespace}/${client.peer.principal.serviceAccount}`,
+      watches: client.types.map(({ typeUrl, wildcard }) => ({ typeUrl, wildcard })),
+    })),
+  };
+}
+
+function configDump({ clients, mesh }: DebugSources, query: URLSearchParams, namespace: string | undefined) {
+  const id = query.get("proxyID");
+  if (id === null) return new NotShown(400, "which proxy? ?proxyID=<pod>.<namespace>");
+  // The same answer for what is not there and what is none of the caller's business.
+  const ofCaller = namespace === undefined || id.endsWith(`.${namespace}`);
+  const client = ofCaller ? clients().find((one) => proxyName(one) === id) : undefined;
+  if (client === undefined) return new NotShown(404, `no proxy ${JSON.stringify(id)} is connected to this instance`);
+  // Who may not have everything of a type is not shown everything here.
+  const whole = client.types.some(({ wildcard }) => wildcard);
+  return { proxy: id, types: client.types, ...(whole ? mesh() : {}) };
+}
