@@ -41,6 +41,7 @@ export class KubeApi {
   readonly connection: KubeConnection;
   readonly #base: URL;
   readonly #userAgent: string;
+  readonly #timeoutMs: number;
   readonly #requests: http.Agent | https.Agent;
   /** A watch holds its connection for minutes: not one of the above. */
   readonly #watches: http.Agent | https.Agent;
@@ -50,9 +51,10 @@ export class KubeApi {
   #closed = false;
 
   /** `userAgent`: `tulle-control-plane/0.1`; its part before the slash is the manager of fields that patches write. */
-  constructor(connection: KubeConnection, options: { readonly userAgent?: string } = {}) {
+  constructor(connection: KubeConnection, options: { readonly userAgent?: string; readonly timeoutMs?: number } = {}) {
     this.connection = connection;
     this.#base = new URL(connection.server);
+    this.#timeoutMs = options.timeoutMs ?? REQUEST_TIMEOUT_MS;
     this.#userAgent = options.userAgent ?? "tulle";
     const common = { keepAlive: true, keepAliveMsecs: KEEPALIVE_AFTER_MS };
     const module = this.#base.protocol === "http:" ? http : https;
@@ -73,7 +75,7 @@ export class KubeApi {
       throw new KubeApiError("UNAVAILABLE", `${what}: ${MAX_PENDING_REQUESTS} requests wait already`, { status: 0 });
     }
     this.#pending += 1;
-    const timeoutMs = request.timeoutMs ?? REQUEST_TIMEOUT_MS;
+    const timeoutMs = request.timeoutMs ?? this.#timeoutMs;
     using life = this.#life(request.signal, what, timeoutMs);
     try {
       const text = await this.#withRetries(method, path, request, what, life.signal);
@@ -93,7 +95,7 @@ export class KubeApi {
    */
   async stream(path: string, request: KubeRequest & { readonly signal: AbortSignal }): Promise<http.IncomingMessage> {
     const what = request.what ?? `GET ${path}`;
-    using life = this.#life(request.signal, what, request.timeoutMs ?? REQUEST_TIMEOUT_MS);
+    using life = this.#life(request.signal, what, request.timeoutMs ?? this.#timeoutMs);
     try {
       for (let renew = false; ; renew = true) {
         const answer = await this.#send("GET", path, request, life.signal, this.#watches, renew);

@@ -59,7 +59,7 @@ export function errorOfStatus(what: string, said: KubeStatus, retryAfter?: strin
   const text = message.trim().replace(DUMP, "Invalid value: …");
   const seconds = Number(retryAfter);
   const details = { status: code, reason, retryAfterMs: seconds > 0 ? seconds * 1000 : undefined };
-  return new KubeApiError(codeOf(code, reason), `${what}: ${text}${hintOf(code, what)}`, details);
+  return new KubeApiError(codeOf(code, reason), `${what}: ${text}${hintOf(code, what, text)}`, details);
 }
 
 export function isExpired(error: unknown): boolean {
@@ -89,9 +89,11 @@ function codeOf(status: number, reason: string): StoreErrorCode {
   }
 }
 
-function hintOf(status: number, what: string): string {
+function hintOf(status: number, what: string, said: string): string {
   if (status === 401) return " (the API server does not accept the credentials)";
-  if (status === 403) return ` (the role needs: ${what.split(" ").slice(0, 2).join(" on ")})`;
+  // Admission refuses with the same status.
+  if (status === 403 && / cannot .* resource /.test(said))
+    return ` (the role needs: ${what.split(" ").slice(0, 2).join(" on ")})`;
   return "";
 }
 

@@ -17,20 +17,32 @@ export interface KubeWatchOptions<T extends KubeObject> {
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
+  readonly timings: WatchTimings;
   readonly signal: AbortSignal;
 }
 
+export interface WatchTimings {
+  readonly silenceMs: number;
+  readonly missingKindMs: number;
+}
+
+export const WATCH_TIMINGS: WatchTimings = {
+  /** Bookmarks come about once a minute: after two missed ones the watch is opened anew, from where it was. */
+  silenceMs: 150_000,
+  /** How soon a CRD that has been installed is noticed. */
+  missingKindMs: 3_000,
+};
+
 /** The API server ends a watch after this; spread, so that not all watches of all nodes end together. */
 const WATCH_SECONDS = { least: 300, spread: 300 };
-/** Bookmarks come about once a minute: after two missed ones the watch is opened anew, from where it was. */
-const MAX_SILENCE_MS = 150_000;
-/** How soon a CRD that has been installed is noticed. */
-const MISSING_KIND_RETRY_MS = 3_000;
 /** So many "not found" in a row before objects that were there count as gone: policy must not vanish with a starting API server. */
 const NOT_FOUND_TO_BELIEVE = 3;
 /** One event of a watch holds one object: etcd takes 1.5 MiB, managed fields and escapes included. */
 const MAX_EVENT_BYTES = 16 * 1024 * 1024;
-const RETRY = { initialMs: 100, maxMs: 10_000, jitter: 0.5 };
+/** A watch that lasted this long worked: the next failure is a new one. */
+const STEADY_MS = 1_000;
+/** Spread widely, for all watches of all nodes lose the same API server together. */
+const RETRY = { initialMs: 100, maxMs: 5_000, jitter: 0.5 };
 
 interface WatchEvent {
   readonly type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
@@ -47,28 +59,37 @@ export async function followKind<T extends KubeObject>(options: KubeWatchOptions
   const backoff = new Backoff({ ...RETRY, random });
   let version: string | undefined;
   let notFound = 0;
+  let expired = 0;
   while (!signal.aborted) {
+    let started = Number.POSITIVE_INFINITY;
     try {
       if (version === undefined) {
         const list = await listAll(api, kind, selection, { pageSize: options.pageSize, signal });
         objects.heard(clock.wall());
+        objects.setProblem(undefined);
         objects.replace(list.items);
         version = list.resourceVersion;
+        notFound = 0;
       }
-      notFound = 0;
-      objects.setProblem(undefined);
-      const started = clock.now();
+      started = clock.now();
       version = await readWatch(options, version);
       // A server that ends watches at once must not be asked in a busy loop.
-      if (clock.now() - started < RETRY.initialMs) await sleep(backoff.next(), signal);
+      if (clock.now() - started < STEADY_MS) await sleep(backoff.next(), signal);
       else backoff.reset();
     } catch (error) {
       if (signal.aborted) return;
+      if (clock.now() - started > STEADY_MS) {
+        backoff.reset();
+        expired = 0;
+      }
       if (error instanceof WatchEnded) version = error.version;
       const cause = error instanceof WatchEnded ? error.cause : error;
       if (isExpired(cause)) {
         log.info("the API server has forgotten where the watch was: listing again", { watch: what });
         version = undefined;
+        expired += 1;
+        // However long the way here was: the server answers now, and what it says is what we lack.
+        if (expired === 1) continue;
       } else if (cause instanceof KubeApiError && cause.status === 404) {
         version = undefined;
         notFound += 1;
@@ -79,7 +100,7 @@ export async function followKind<T extends KubeObject>(options: KubeWatchOptions
         } else {
           objects.setProblem(messageOf(cause));
         }
-        await sleep(MISSING_KIND_RETRY_MS * (0.75 + 0.5 * random()), signal);
+        await sleep(options.timings.missingKindMs * (0.75 + 0.5 * random()), signal);
         continue;
       } else {
         const problem = messageOf(cause);
@@ -109,7 +130,7 @@ async function readWatch<T extends KubeObject>(options: KubeWatchOptions<T>, ver
   let silence: NodeJS.Timeout | undefined;
   const listen = () => {
     clearTimeout(silence);
-    silence = setTimeout(() => life.controller.abort(), MAX_SILENCE_MS);
+    silence = setTimeout(() => life.controller.abort(), options.timings.silenceMs);
   };
   let last = version;
   try {
@@ -126,6 +147,7 @@ async function readWatch<T extends KubeObject>(options: KubeWatchOptions<T>, ver
     });
     listen();
     objects.heard(clock.wall());
+    objects.setProblem(undefined);
     await readLines(stream, (line) => {
       listen();
       objects.heard(clock.wall());

@@ -21,7 +21,7 @@ import type { KubeConnection } from "./kube-connection.ts";
 import { isPatchMisfit, KubeApiError } from "./kube-error.ts";
 import { listAll, PAGE_SIZE } from "./kube-list.ts";
 import { checkRef, collectionPath, describe, objectPath } from "./kube-path.ts";
-import { followKind, withType } from "./kube-watch.ts";
+import { followKind, WATCH_TIMINGS, type WatchTimings, withType } from "./kube-watch.ts";
 
 export interface KubernetesStoreOptions {
   readonly connection: KubeConnection;
@@ -34,6 +34,8 @@ export interface KubernetesStoreOptions {
   readonly random?: Random;
   /** Objects per page of a list. Default PAGE_SIZE. */
   readonly pageSize?: number;
+  /** For tests. */
+  readonly timings?: Partial<WatchTimings> & { readonly requestMs?: number };
 }
 
 const PATCH_TYPES = { merge: "application/merge-patch+json", json: "application/json-patch+json" } as const;
@@ -56,7 +58,11 @@ export class KubernetesStore implements Store {
     this.#log = options.log ?? silentLog;
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
-    this.api = new KubeApi(options.connection, { userAgent: `${options.component}/0.1` });
+    const { requestMs } = options.timings ?? {};
+    this.api = new KubeApi(options.connection, {
+      userAgent: `${options.component}/0.1`,
+      ...(requestMs === undefined ? {} : { timeoutMs: requestMs }),
+    });
     this.#events = new EventRecorder({
       store: this,
       component: options.component,
@@ -107,6 +113,7 @@ export class KubernetesStore implements Store {
       log: this.#log,
       clock: this.#clock,
       random: this.#random,
+      timings: { ...WATCH_TIMINGS, ...this.#options.timings },
       signal: stop.signal,
     });
     return objects;
