@@ -30,9 +30,11 @@ describe("settings of a network namespace", () => {
       writeSysctl(${JSON.stringify(NAME)}, 1, namespace);
       process.exit(0);
     `;
-    const mounts = 'mount -o bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+    // The first process of a "host" of its own, and in it a "container".
+    const container = 'mount -o bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+    const host = `unshare --mount -- sh -c '${container}' sh "$@"; exit $?`;
     const node = [process.execPath, "--input-type=module", "--no-warnings", "-e", script];
-    await run("unshare", ["--mount", "--", "sh", "-c", mounts, "sh", ...node]);
+    await run("unshare", ["--pid", "--fork", "--mount", "--mount-proc", "--", "sh", "-c", host, "sh", ...node]);
     using namespace = NetNamespace.open(pod.path);
     assert.equal(readSysctl(NAME, namespace), "1");
   });
