@@ -15,6 +15,7 @@ export interface AppFiles {
 
 /** Where the code is in an image. */
 export const APP_FOLDER = "app";
+const INSIDE_NPM_PACKAGE = /\/node_modules\/(@[^/]+\/)?[^@/][^/]*\/(?!node_modules\/)/;
 const NOTICES = /^(licen[cs]e|notice|copying)/i;
 
 /** An app with all that it imports: packages of ours under node_modules/@tulle, npm packages beside them, no types. */
@@ -28,7 +29,7 @@ export function appEntries({ root, entries, data = [] }: AppFiles): TarEntry[] {
   const folders = new Set<string>();
   for (const module of graph.values()) {
     put(module.file, module.kind === "typescript" ? runnable(module) : module.code);
-    folders.add(packageFolderOf(module.file));
+    for (const folder of packageFolders(module.file)) folders.add(folder);
   }
   for (const folder of folders) {
     put(join(folder, "package.json"), packageJson(folder));
@@ -64,6 +65,15 @@ function runnable({ code, imports }: ModuleFile): string {
     text = `${text.slice(0, end - 3)}.js${text.slice(end)}`;
   }
   return text;
+}
+
+/** The folder whose package.json decides about the file and, when that is inside of an npm package, those up to the package's own, which has its name. */
+function packageFolders(file: string): string[] {
+  const folders = [packageFolderOf(file)];
+  for (let [folder] = folders; folder !== undefined && INSIDE_NPM_PACKAGE.test(folder); [folder] = folders) {
+    folders.unshift(packageFolderOf(folder));
+  }
+  return folders;
 }
 
 /** Packages of npm keep theirs; ours say what Node needs to find a module. */
