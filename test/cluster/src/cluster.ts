@@ -16,6 +16,7 @@ import { basename, join } from "node:path";
 import { run, until } from "@tulle/lab";
 import { ApiClient } from "./api-client.ts";
 import { artifact } from "./artifacts.ts";
+import { makeClustersRoot, withLock } from "./cluster-folder.ts";
 import { ClusterSpace, startTime } from "./cluster-space.ts";
 import { makeBridge, PROGRAMS, startApi, startApiServer, startControllers, startRelays } from "./control-plane.ts";
 import { configureNode, removeAllCgroups, startNode, stopNode } from "./node.ts";
@@ -65,36 +66,8 @@ export class Cluster {
 
   /** Brings it up: all nodes Ready, DNS answering. Throws when it runs already; removes what a crashed one left. */
   async up({ say = () => {}, owned = false }: UpOptions = {}): Promise<void> {
-    const { folder, nodes } = this.settings;
-    if (this.running)
-      throw new Error(`the cluster ${this.settings.name} runs already: \`npm run cluster -- down\` ends it`);
-    await this.down();
-    try {
-      this.#prepare(owned);
-      say("certificates and namespaces");
-      await Promise.all([makePki(join(folder, "pki"), nodes), this.space.create({ owned })]);
-      await makeBridge(this.space);
-      await startRelays(this.space, join(folder, "api-address"));
-      await until(() => existsSync(join(folder, "api-address")), { what: "the relay to the API server" });
-      writeFileSync(this.kubeconfig, kubeconfig(join(folder, "pki"), "admin", this.api.server), { mode: 0o600 });
-
-      say(`API server and the container runtimes of ${nodes} nodes`);
-      for (const index of this.nodeNumbers) configureNode(this.settings, index);
-      await Promise.all([
-        this.#startApi(),
-        ...this.nodeNumbers.map((index) => startNode(this.space, this.settings, index)),
-      ]);
-      say("nodes");
-      await this.waitForNodes(NODES_READY_LIMIT_MS);
-      say("DNS");
-      await this.#startDns();
-    } catch (error) {
-      // The folder stays, for its logs; the next up or down removes it.
-      await this.space.destroy();
-      throw new Error(`the cluster did not come up (logs in ${folder}/log): ${(error as Error).message}`, {
-        cause: error,
-      });
-    }
+    makeClustersRoot();
+    await withLock(this.settings.folder, () => this.#up(say, owned));
   }
 
   /** Ends it and removes everything of it, also of one that crashed. Idempotent. */
@@ -166,6 +139,39 @@ export class Cluster {
     return readFileSync(this.space.path(join(this.settings.folder, "data", node, "sys", "boot_id")), "utf8").trim();
   }
 
+  async #up(say: (step: string) => void, owned: boolean): Promise<void> {
+    const { folder, nodes } = this.settings;
+    if (this.running)
+      throw new Error(`the cluster ${this.settings.name} runs already: \`npm run cluster -- down\` ends it`);
+    await this.down();
+    try {
+      this.#prepare(owned);
+      say("certificates and namespaces");
+      await Promise.all([makePki(join(folder, "pki"), nodes), this.space.create({ owned })]);
+      await makeBridge(this.space);
+      await startRelays(this.space, join(folder, "api-address"));
+      await until(() => existsSync(join(folder, "api-address")), { what: "the relay to the API server" });
+      writeFileSync(this.kubeconfig, kubeconfig(join(folder, "pki"), "admin", this.api.server), { mode: 0o600 });
+
+      say(`API server and the container runtimes of ${nodes} nodes`);
+      for (const index of this.nodeNumbers) configureNode(this.settings, index);
+      await Promise.all([
+        this.#startApi(),
+        ...this.nodeNumbers.map((index) => startNode(this.space, this.settings, index)),
+      ]);
+      say("nodes");
+      await this.waitForNodes(NODES_READY_LIMIT_MS);
+      say("DNS");
+      await this.#startDns();
+    } catch (error) {
+      // The folder stays, for its logs; the next up or down removes it.
+      await this.space.destroy();
+      throw new Error(`the cluster did not come up (logs in ${folder}/log): ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
   async #startApi(): Promise<void> {
     await startApi(this.space, this.api);
     writeFileSync(join(this.settings.folder, "api-was-ready"), "");
@@ -188,7 +194,6 @@ export class Cluster {
 
   #prepare(owned: boolean): void {
     const { folder } = this.settings;
-    mkdirSync(clustersRoot(), { recursive: true, mode: 0o700 });
     mkdirSync(folder, { mode: 0o700 });
     for (const name of ["bin", "data", "images", "log", "nodes", "pids"]) mkdirSync(join(folder, name));
     writeFileSync(join(folder, "settings.json"), JSON.stringify(this.settings));
