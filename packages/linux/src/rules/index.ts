@@ -10,6 +10,14 @@ export {
   removePodRules,
   verifyPodRules,
 } from "./enrolment.ts";
+export {
+  applyHostProbes,
+  type HostProbeOptions,
+  type HostProbeState,
+  type ProbeTarget,
+  readHostProbes,
+  removeHostProbes,
+} from "./host-probes.ts";
 export { ROUTING_TABLE } from "./pod-routing.ts";
 export { classifyConnections, type DirectConnection, type PodConnections, podConnections } from "./pod-connections.ts";
 export { DEFAULT_PROBE_IPS, isInterfaceName, type PodRuleOptions, podRules } from "./pod-rules.ts";
