@@ -96,21 +96,11 @@ export class CertificateAuthority {
       { ...validity, subject: { organization, commonName: "root" }, spki: spkiOf(rootKey), authority: true },
       { key: rootKey },
     );
-    if (options.intermediate !== true) {
-      return CertificateAuthority.fromPem(
-        { certificatePem: root, privateKeyPem: rootKey.exportPem(), rootsPem: root },
-        options,
-      );
-    }
-    const key = PrivateKey.generate();
-    const intermediate = await signCertificate(
-      { ...validity, subject: { organization, commonName: "intermediate" }, spki: spkiOf(key), authority: true },
-      { key: rootKey, certificate: new X509Certificate(root) },
-    );
-    return CertificateAuthority.fromPem(
-      { certificatePem: intermediate, privateKeyPem: key.exportPem(), rootsPem: root },
+    const authority = CertificateAuthority.fromPem(
+      { certificatePem: root, privateKeyPem: rootKey.exportPem(), rootsPem: root },
       options,
     );
+    return options.intermediate === true ? authority.issueIntermediate(options) : authority;
   }
 
   /**
@@ -174,6 +164,27 @@ export class CertificateAuthority {
     };
     const leaf = await signCertificate(template, { key: this.#key, certificate: this.certificate });
     return { chain: [leaf, ...this.#intermediates], rootsPem: this.rootsPem, notAfter };
+  }
+
+  /** Another authority, below this one and for as long. */
+  async issueIntermediate(
+    options: AuthorityOptions & Pick<SelfSignedOptions, "organization"> = {},
+  ): Promise<CertificateAuthority> {
+    const { organization = DEFAULT_ORGANIZATION } = options;
+    const key = PrivateKey.generate();
+    const { validFromDate, validToDate } = this.certificate;
+    const below = await signCertificate(
+      {
+        notBefore: validFromDate.getTime(),
+        notAfter: validToDate.getTime(),
+        subject: { organization, commonName: "intermediate" },
+        spki: spkiOf(key),
+        authority: true,
+      },
+      { key: this.#key, certificate: this.certificate },
+    );
+    const pem = { certificatePem: below, privateKeyPem: key.exportPem(), rootsPem: this.rootsPem };
+    return CertificateAuthority.fromPem({ ...pem, chainPem: this.#intermediates.join("") }, options);
   }
 
   /** A key and a certificate for one identity, both made here: for tests and for what runs beside the authority. */
