@@ -1,7 +1,12 @@
 import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
+import { checkCommand } from "./commands/check.ts";
+import { completionCommand, proposeCommand } from "./commands/completion.ts";
+import { explainCommand } from "./commands/explain.ts";
+import { getCommand } from "./commands/get.ts";
 import { helpCommand } from "./commands/help.ts";
 import { installCommand } from "./commands/install.ts";
 import { manifestCommand } from "./commands/manifest.ts";
+import { statusCommand } from "./commands/status.ts";
 import { uninstallCommand } from "./commands/uninstall.ts";
 import { upCommand } from "./commands/up.ts";
 import { versionCommand } from "./commands/version.ts";
@@ -16,17 +21,24 @@ export const app: Application<CliContext> = buildApplication(
       install: installCommand,
       uninstall: uninstallCommand,
       manifest: manifestCommand,
+      check: checkCommand,
+      status: statusCommand,
+      get: getCommand,
+      explain: explainCommand,
       ztunnelConfig: ztunnelConfigCommand,
       up: upCommand,
       version: versionCommand,
+      completion: completionCommand,
+      complete: proposeCommand,
       help: helpCommand,
     },
     aliases: { zc: "ztunnelConfig" },
-    docs: { brief: "Tulle: a service mesh without sidecars" },
+    docs: { brief: "Tulle: a service mesh without sidecars", hideRoute: { complete: true } },
   }),
   {
     name: "tulle",
     versionInfo: { currentVersion: VERSION },
-    scanner: { caseStyle: "allow-kebab-for-camel" },
+    // "--" ends the flags, as in other programs.
+    scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
   },
 );

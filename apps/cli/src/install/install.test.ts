@@ -286,7 +286,7 @@ async function mayDo([account, verb, resource, namespace, name]: Access): Promis
     plural: "subjectaccessreviews",
     namespaced: false,
   };
-  const { status } = await store.create(kind, {
+  const { status } = await store.create<KubeObject>(kind, {
     apiVersion: "authorization.k8s.io/v1",
     kind: "SubjectAccessReview",
     metadata: { name: "" },

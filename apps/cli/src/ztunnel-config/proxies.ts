@@ -1,7 +1,7 @@
 import { type Pod, POD } from "@tulle/store";
 import { CliError } from "../cli-error.ts";
 import type { Cluster } from "../kube/cluster.ts";
-import { adminRequest } from "./admin-client.ts";
+import { podRequest } from "../kube/pod-http.ts";
 
 /** A ztunnel that can be asked. */
 export interface Ztunnel {
@@ -71,7 +71,7 @@ function ztunnelOf(cluster: Cluster, pod: Pod, port: number): Ztunnel {
     name: `${name}.${namespace}`,
     ask: async (method, path) => {
       const where = `ztunnel ${namespace}/${name} on ${nodeOf(pod)}`;
-      const { status, text } = await adminRequest(await cluster.dial({ namespace, name }, port), method, path, where);
+      const { status, text } = await podRequest(await cluster.dial({ namespace, name }, port), method, path, where);
       if (status === 200) return text;
       throw new CliError(`${where} answers ${status}: ${text.trim()}`, "correct the request, or see its log");
     },

@@ -3,25 +3,25 @@ import type { Duplex } from "node:stream";
 import { messageOf } from "@tulle/base";
 import { CliError } from "../cli-error.ts";
 
-/** One request to ztunnel's admin port over a connection that is there already. */
+/** One request to a port of a pod over a connection that is there already. */
 
 /** A dump of 100,000 workloads has some 70 MB. */
 const MAX_ANSWER_BYTES = 512 * 1024 * 1024;
 /** Writing such a dump takes seconds. */
 const TIMEOUT_MS = 60_000;
 
-export interface AdminAnswer {
+export interface PodAnswer {
   readonly status: number;
   readonly text: string;
 }
 
 /** `where` is for messages. Rejects with CliError. */
-export function adminRequest(
+export function podRequest(
   connection: Duplex,
   method: "GET" | "POST",
   path: string,
   where: string,
-): Promise<AdminAnswer> {
+): Promise<PodAnswer> {
   return new Promise((resolve, reject) => {
     const fail = (error: unknown) => {
       connection.destroy();
