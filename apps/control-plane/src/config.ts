@@ -8,6 +8,8 @@ import {
   TOKEN_AUDIENCE,
 } from "@tulle/base";
 import { type LogFormat, LogFilter } from "@tulle/telemetry";
+import { DEFAULT_VIP_RANGES } from "./vip/vip-controller.ts";
+import type { VipRanges } from "./vip/vip-registry.ts";
 import { type Environment, EnvironmentReader } from "./environment.ts";
 
 /** Everything that the environment decides, read once at the start. Names are istiod's; ours begin with TULLE_. */
@@ -23,6 +25,8 @@ export interface Config {
   readonly listen: ListenConfig;
   readonly auth: AuthConfig;
   readonly ca: CaConfig;
+  /** Addresses that hosts of ServiceEntries are given. */
+  readonly vip: { readonly enabled: boolean; readonly ranges: VipRanges };
   /** Changes are gathered for so long from the first one on. */
   readonly batchWindowMs: number;
   readonly maxStreamAgeMs: number;
@@ -91,6 +95,7 @@ export function readConfig(environment: Environment): Config {
     },
     auth: readAuth(env),
     ca,
+    vip: readVip(env),
     batchWindowMs: env.duration("TULLE_BATCH_WINDOW", BATCH_WINDOW_MS, { min: 0, max: MAX_BATCH_WINDOW_MS }),
     maxStreamAgeMs: env.duration("TULLE_MAX_STREAM_AGE", STREAM_AGE_MS, { min: 1000, max: DAY_MS }),
     drainMs: env.duration("TERMINATION_DRAIN_DURATION", DRAIN_MS, { min: 0, max: 60_000 }),
@@ -131,6 +136,17 @@ function readCa(env: EnvironmentReader): CaConfig {
     env.problem("DEFAULT_WORKLOAD_CERT_TTL is more than MAX_WORKLOAD_CERT_TTL");
   }
   return ca;
+}
+
+function readVip(env: EnvironmentReader): Config["vip"] {
+  const { ipv4, ipv6 } = DEFAULT_VIP_RANGES;
+  return {
+    enabled: env.boolean("PILOT_ENABLE_IP_AUTOALLOCATE", true),
+    ranges: {
+      ipv4: ipv4 && env.cidr("PILOT_IP_AUTOALLOCATE_IPV4_PREFIX", ipv4),
+      ipv6: ipv6 && env.cidr("PILOT_IP_AUTOALLOCATE_IPV6_PREFIX", ipv6),
+    },
+  };
 }
 
 function readFilter(env: EnvironmentReader): LogFilter {

@@ -1,4 +1,4 @@
-import { parsePort } from "@tulle/base";
+import { type Cidr, formatCidr, isIpv6, parseCidr, parsePort } from "@tulle/base";
 
 /** Environment variables as typed values. What is wrong is collected, so that a user sees all of it at once. */
 export class EnvironmentReader {
@@ -57,6 +57,15 @@ export class EnvironmentReader {
     if (ms !== undefined && ms >= range.min && ms <= range.max) return ms;
     const expected = `a duration such as 24h0m0s, from ${range.min / 1000} s to ${range.max / 1000} s`;
     return this.#wrong(name, value, expected, fallbackMs);
+  }
+
+  /** An address range of the same family as the fallback. */
+  cidr(name: string, fallback: Cidr): Cidr {
+    const value = this.text(name);
+    if (value === undefined) return fallback;
+    const cidr = value.includes("/") ? parseCidr(value) : undefined;
+    if (cidr !== undefined && isIpv6(cidr.ip) === isIpv6(fallback.ip)) return cidr;
+    return this.#wrong(name, value, `an address range such as ${formatCidr(fallback)}`, fallback);
   }
 
   oneOf<T extends string>(name: string, values: readonly T[], fallback: T): T {

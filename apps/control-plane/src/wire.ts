@@ -1,21 +1,18 @@
 import { ADDRESS_TYPE } from "@tulle/api";
-import { type Clock, LEFT_ANNOTATION, type Log, messageOf, systemClock } from "@tulle/base";
+import { type Clock, type Log, messageOf, systemClock } from "@tulle/base";
 import { DEFAULT_MESH_SETTINGS, MeshIndex, podUid } from "@tulle/mesh/convert";
 import { CaService, startGrpcServer } from "@tulle/pki";
-import { POD, type Pod, type Store } from "@tulle/store";
+import type { Store } from "@tulle/store";
 import type { Authenticator } from "./auth/authenticator.ts";
-import { JwtAuthenticator } from "./auth/jwt.ts";
 import { NodeAccounts } from "./auth/node-accounts.ts";
+import { openAuthenticator } from "./auth/open-authenticator.ts";
 import { PodIndex } from "./auth/pod-index.ts";
-import { TokenReviewAuthenticator } from "./auth/token-review.ts";
-import type { AuthoritySource } from "./ca/authority-source.ts";
-import { pluggedInAuthority } from "./ca/plugged-in.ts";
+import { openAuthority } from "./ca/open-authority.ts";
 import { CertificatePolicy } from "./ca/policy.ts";
-import { selfSignedAuthority } from "./ca/self-signed.ts";
 import { servingHosts, ServingCertificate } from "./ca/serving-certificate.ts";
 import type { Config } from "./config.ts";
 import { Discovery } from "./discovery/discovery.ts";
-import { LeavingPods } from "./discovery/leaving-pods.ts";
+import { LeavingPods, writeLeft } from "./discovery/leaving-pods.ts";
 import { MeshConfigWatch, type Settings } from "./discovery/mesh-config-watch.ts";
 import { MeshWatches } from "./discovery/mesh-watches.ts";
 import { dumpServed } from "./http/mesh-dump.ts";
@@ -23,6 +20,7 @@ import { createMetrics } from "./http/metrics.ts";
 import { startHttpServers } from "./http/servers.ts";
 import { StatusWriter } from "./status/status-writer.ts";
 import { RootConfigMaps } from "./trust/root-config-maps.ts";
+import { VipController } from "./vip/vip-controller.ts";
 import { createDiscoveryServer } from "./xds/discovery-server.ts";
 import { connectedProxies, missingProxies } from "./xds/proxies.ts";
 
@@ -66,7 +64,13 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     base: baseSettings(config),
     log: log.scope("config"),
   });
-  const authority = await openAuthority(config, meshConfig.settings, surroundings);
+  const authority = await openAuthority({
+    config,
+    trustDomain: meshConfig.settings.trustDomain,
+    store,
+    clock,
+    log: log.scope("ca"),
+  });
   const ready = Promise.withResolvers<void>();
   // Who waits for it has a deadline of its own.
   ready.promise.catch(() => undefined);
@@ -78,7 +82,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
   });
   const patience = surroundings.patienceMs === undefined ? {} : { patienceMs: surroundings.patienceMs };
   const accounts = new NodeAccounts({ trusted: config.auth.trustedNodeAccounts, pods, ...patience });
-  const authenticator = surroundings.authenticator ?? openAuthenticator(config, store);
+  const authenticator = surroundings.authenticator ?? openAuthenticator(config.auth, store);
   const metrics = createMetrics({
     version: config.version,
     sizes: () => index.sizes,
@@ -111,7 +115,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     behind: (position, name) => connectedProxies(ads, ads.behind(ADDRESS_TYPE, position, name)),
     missing: () => missingProxies(ads, accounts),
     resourceName: (pod) => podUid(config.clusterId, pod),
-    write: (pod, id) => noteLeft(store, pod, id),
+    write: (pod, id) => writeLeft(store, pod, id),
     log: log.scope("leaving"),
     clock,
   });
@@ -121,6 +125,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     log: log.scope("status"),
     clock,
   });
+  const vips = new VipController({ store, ranges: config.vip.ranges, log: log.scope("vip"), clock });
   const discovery = new Discovery({
     index,
     sink: ads,
@@ -172,13 +177,14 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
   });
   const watches = new MeshWatches({
     store,
+    // Who asks for a certificate may be here before the next flush: pods are known at once.
     onPut: (kind, object) => {
-      // Who asks for a certificate may be here before the next flush.
       if (kind === "Pod") {
         pods.put(object);
         leaving.put(object);
       }
       if (kind === "Namespace") pods.putNamespace(object);
+      if (kind === "ServiceEntry") vips.put(object);
       discovery.put(kind, object);
     },
     onGone: (kind, object) => {
@@ -187,6 +193,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
         leaving.remove(object);
       }
       if (kind === "Namespace") pods.removeNamespace(object.metadata.name);
+      if (kind === "ServiceEntry") vips.remove(object.metadata);
       discovery.remove(kind, object);
     },
   });
@@ -218,6 +225,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
   void watches.whenSynced().then(
     () => {
       discovery.start();
+      if (config.vip.enabled) vips.start();
       isReady = true;
       ready.resolve();
       log.info("ready", { workloads: index.sizes.resources.workload, services: index.sizes.resources.service });
@@ -233,7 +241,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     leaving.close();
     discovery.close();
     ads.close();
-    await statuses.close();
+    await Promise.all([statuses.close(), vips.close()]);
     await grpc.close(config.drainMs);
     serving.certificate.close();
     stopRoots();
@@ -253,21 +261,6 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
   };
 }
 
-async function openAuthority(
-  config: Config,
-  settings: Settings,
-  { store, log, clock = systemClock }: Surroundings,
-): Promise<AuthoritySource> {
-  const { defaultTtlMs, maxTtlMs, rootDirectory, selfSignedTtlMs } = config.ca;
-  const authority = { clock, defaultTtlMs, maxTtlMs };
-  const scope = log.scope("ca");
-  const pluggedIn = await pluggedInAuthority({ directory: rootDirectory, authority, log: scope });
-  if (pluggedIn !== undefined) return pluggedIn;
-  const { namespace } = config;
-  const { trustDomain } = settings;
-  return selfSignedAuthority({ store, namespace, trustDomain, rootTtlMs: selfSignedTtlMs, authority, log: scope });
-}
-
 /** What holds where the ConfigMap says nothing. */
 function baseSettings({ clusterId, domainSuffix, namespace }: Config): Settings {
   return {
@@ -277,17 +270,4 @@ function baseSettings({ clusterId, domainSuffix, namespace }: Config): Settings 
     rootNamespace: namespace,
     systemNamespace: namespace,
   };
-}
-
-function openAuthenticator({ auth }: Config, store: Store): Authenticator {
-  return auth.jwks === undefined
-    ? new TokenReviewAuthenticator({ store, audiences: auth.audiences })
-    : new JwtAuthenticator({ jwks: auth.jwks, audiences: auth.audiences });
-}
-
-/** Only of the very pod: another one that has taken the name has not left. */
-async function noteLeft(store: Store, { metadata }: Pod, id: string): Promise<void> {
-  const { namespace = "", name, uid } = metadata;
-  const body = { metadata: { ...(uid === undefined ? {} : { uid }), annotations: { [LEFT_ANNOTATION]: id } } };
-  await store.patch(POD, { namespace, name }, { type: "merge", body }, { subresource: "status" });
 }

@@ -6,7 +6,7 @@ import {
   messageOf,
   REDIRECTION_ANNOTATION,
 } from "@tulle/base";
-import type { Pod } from "@tulle/store";
+import { POD, type Pod, type Store } from "@tulle/store";
 
 /** A node proxy that is connected, and does not hold a state yet. */
 export interface LaggingProxy {
@@ -135,6 +135,13 @@ export class LeavingPods {
       this.look(RETRY_MS);
     }
   }
+}
+
+/** Writes LEFT_ANNOTATION. Only of the very pod: another one that has taken the name has not left. */
+export async function writeLeft(store: Store, { metadata }: Pod, id: string): Promise<void> {
+  const { namespace = "", name, uid } = metadata;
+  const body = { metadata: { ...(uid === undefined ? {} : { uid }), annotations: { [LEFT_ANNOTATION]: id } } };
+  await store.patch(POD, { namespace, name }, { type: "merge", body }, { subresource: "status" });
 }
 
 function keyOf(pod: Pod): string {
