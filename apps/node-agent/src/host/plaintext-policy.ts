@@ -1,0 +1,30 @@
+import { type KubePolicy, PeerAuthentications, refusesPlaintext } from "@tulle/mesh/convert";
+import type { KubeObject } from "@tulle/store";
+import type { PlaintextPolicy } from "../lifecycle/entry.ts";
+import type { Pod } from "../objects.ts";
+
+/** What the mesh's PeerAuthentications say of this node's pods. */
+export class PeerAuthenticationPolicy implements PlaintextPolicy {
+  readonly #all: PeerAuthentications;
+  readonly #onChange: () => void;
+
+  /** `onChange`: some pod may have another mode now. */
+  constructor(options: { readonly rootNamespace: string; readonly onChange: () => void }) {
+    this.#all = new PeerAuthentications([], { rootNamespace: options.rootNamespace });
+    this.#onChange = options.onChange;
+  }
+
+  put(object: KubeObject): void {
+    if (this.#all.put(object as KubePolicy).affected !== "none") this.#onChange();
+  }
+
+  gone(object: KubeObject): void {
+    const { namespace = "", name } = object.metadata;
+    if (this.#all.remove(namespace, name).affected !== "none") this.#onChange();
+  }
+
+  refuses(pod: Pod, port: number): boolean {
+    const { namespace = "", labels } = pod.metadata;
+    return refusesPlaintext(this.#all.effectiveMode(namespace, labels), port);
+  }
+}
