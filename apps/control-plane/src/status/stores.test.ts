@@ -92,11 +92,11 @@ function suite(open: () => Promise<Place>): void {
     assert.deepEqual([writer.counts.written, writer.counts.skipped, writer.counts.failed], [1, 1, 0]);
   });
 
-  for (const kind of [SERVICE, SERVICE_ENTRY]) {
+  for (const kind of [SERVICE, SERVICE_ENTRY] as readonly ResourceKind[]) {
     const name = kind.kind as "Service" | "ServiceEntry";
     it(`a ${name}'s conditions come and go, and others' stay`, async () => {
       const spec = kind === SERVICE ? { ports: [{ name: "tcp", port: 80 }] } : { hosts: ["x.test"] };
-      await store.create(kind as ResourceKind, objectOf(kind, "c", { spec }));
+      await store.create(kind, objectOf(kind, "c", { spec }));
       const foreign = {
         type: "example.org/Other",
         status: "True",
@@ -104,7 +104,7 @@ function suite(open: () => Promise<Place>): void {
         message: "",
         lastTransitionTime: NOW,
       };
-      await store.apply(kind as ResourceKind, objectOf(kind, "c", { status: { conditions: [foreign] } }), {
+      await store.apply(kind, objectOf(kind, "c", { status: { conditions: [foreign] } }), {
         manager: "somebody",
         subresource: "status",
       });
@@ -133,7 +133,7 @@ function suite(open: () => Promise<Place>): void {
       await watch.whenSynced(AbortSignal.timeout(DEADLINE_MS));
       controller.start();
       const spec = { hosts: ["db.test"], resolution: "DNS", ports: [{ number: 80, name: "tcp", protocol: "TCP" }] };
-      await store.create(SERVICE_ENTRY as ResourceKind, objectOf(SERVICE_ENTRY, "db", { spec }));
+      await store.create(SERVICE_ENTRY, objectOf(SERVICE_ENTRY, "db", { spec }));
       const addresses = () => {
         const entry = watch.get({ namespace: NAMESPACE_NAME, name: "db" });
         return (entry?.status?.addresses ?? []).map(({ value, host }) => `${value} ${host}`);
@@ -158,10 +158,7 @@ function suite(open: () => Promise<Place>): void {
     await using controller = new VipController({ store, log: silentLog, clock: systemClock });
     const spec = { hosts: ["late.test"], resolution: "DNS", ports: [{ number: 80, name: "tcp", protocol: "TCP" }] };
     const ref = { namespace: NAMESPACE_NAME, name: "late" };
-    const old = (await store.create(
-      SERVICE_ENTRY as ResourceKind,
-      objectOf(SERVICE_ENTRY, "late", { spec }),
-    )) as ServiceEntry;
+    const old = (await store.create(SERVICE_ENTRY, objectOf(SERVICE_ENTRY, "late", { spec }))) as ServiceEntry;
     const status = { addresses: [{ value: "240.240.7.7", host: "late.test" }] };
     await store.patch(SERVICE_ENTRY, ref, { type: "merge", body: { status } }, { subresource: "status" });
     controller.put(old);

@@ -7,7 +7,14 @@ import {
   type PeerAuthenticationSettings,
   readPeerAuthentication,
 } from "./policies/peer-authentication-spec.ts";
-import { type EffectiveMtls, effectiveMtls, type Mtls, portPolicy, staticStrictPolicy } from "./policies/mutual-tls.ts";
+import {
+  type EffectiveMtls,
+  effectiveMtls,
+  type Mtls,
+  portPolicy,
+  portPolicyName,
+  staticStrictPolicy,
+} from "./policies/mutual-tls.ts";
 
 export { type EffectiveMtls, type Mtls, refusesPlaintext, staticStrictPolicy } from "./policies/mutual-tls.ts";
 export { type PeerAuthenticationRule, readPeerAuthentication } from "./policies/peer-authentication-spec.ts";
@@ -29,8 +36,15 @@ interface NamespaceRules {
   readonly selecting: readonly PeerAuthenticationRule[];
 }
 
+interface Made {
+  readonly policies: ReadonlyMap<PolicyKey, Policy>;
+  /** By name. */
+  readonly statuses: ReadonlyMap<string, ObjectStatus>;
+}
+
 const MANAGER = "istio-ambient-ztunnel-policy";
 const NO_RULES: NamespaceRules = { wide: [], selecting: [] };
+const NOTHING_MADE: Made = { policies: new Map(), statuses: new Map() };
 
 /**
  * Every PeerAuthentication of the mesh, by the level on which it counts (control-plane.md §2.8): workload, then
@@ -38,12 +52,17 @@ const NO_RULES: NamespaceRules = { wide: [], selecting: [] };
  */
 export class PeerAuthentications {
   readonly #settings: PeerAuthenticationSettings;
+  readonly #strict: Policy;
+  readonly #strictKey: PolicyKey;
   readonly #namespaces = new Map<string, NamespaceRules>();
-  readonly #policies = new Map<PolicyKey, { readonly policy: Policy; readonly text: string }>();
-  readonly #statuses = new Map<string, { readonly status: ObjectStatus; readonly text: string }>();
+  /** What the rules of a namespace were made into. */
+  readonly #made = new Map<string, Made>();
+  #strictSent = false;
 
   constructor(rules: Iterable<PeerAuthenticationRule>, settings: PeerAuthenticationSettings) {
     this.#settings = settings;
+    this.#strict = staticStrictPolicy(settings.rootNamespace);
+    this.#strictKey = policyKey(this.#strict);
     for (const [namespace, own] of Map.groupBy(rules, (rule) => rule.namespace)) this.#setRules(namespace, own);
     this.#refresh([...this.#namespaces.keys()]);
   }
@@ -59,21 +78,20 @@ export class PeerAuthentications {
 
   /** Policies that stand for them: the shared STRICT one (while there is any) and one for each with port exceptions. */
   policies(): readonly Policy[] {
-    return [...this.#policies.values()].map(({ policy }) => policy);
+    const converted = [...this.#made.values()].flatMap(({ policies }) => [...policies.values()]);
+    return this.#strictSent ? [...converted, this.#strict] : converted;
   }
 
   statuses(): readonly ObjectStatus[] {
-    return [...this.#statuses.values()].map(({ status }) => status);
+    return [...this.#made.values()].flatMap(({ statuses }) => [...statuses.values()]);
   }
 
   /** The policy that a workload must name because of them; undefined: plaintext is welcome. */
   attached(namespace: string, labels: Labels | undefined): PolicyKey | undefined {
     const rule = this.#workloadRule(namespace, labels);
-    const parent = this.#parent(namespace);
-    const converted = rule && portPolicy(rule, parent);
-    if (converted !== undefined) return policyKey(converted);
-    const { base } = effectiveMtls(rule, parent);
-    return base === "strict" ? policyKey(staticStrictPolicy(this.#settings.rootNamespace)) : undefined;
+    const { base, exceptions } = effectiveMtls(rule, this.#parent(namespace));
+    if (rule !== undefined && exceptions.length > 0) return `${namespace}/${portPolicyName(rule)}`;
+    return base === "strict" ? this.#strictKey : undefined;
   }
 
   /** Where a pod with these labels refuses plaintext. */
@@ -124,46 +142,45 @@ export class PeerAuthentications {
 
   /** Makes policies and statuses of these namespaces anew, and tells which came out different. */
   #refresh(namespaces: readonly string[]): Omit<PeerAuthenticationChange, "affected"> {
-    const { rootNamespace } = this.#settings;
-    const fixed = policyKey(staticStrictPolicy(rootNamespace));
-    const stale = new Set(namespaces);
-    const policies: Policy[] = [];
+    const puts: Policy[] = [];
+    const removes: PolicyKey[] = [];
     const statuses: ObjectStatus[] = [];
-    for (const namespace of stale) {
-      const { wide, selecting } = this.#namespaces.get(namespace) ?? NO_RULES;
-      const parent = this.#parent(namespace);
-      policies.push(...selecting.flatMap((rule) => portPolicy(rule, parent) ?? []));
-      statuses.push(...[...wide, ...selecting].map((rule) => conditionOf(rule, wide[0], rootNamespace)));
+    for (const namespace of new Set(namespaces)) {
+      const before = this.#made.get(namespace) ?? NOTHING_MADE;
+      const after = this.#make(namespace);
+      if (after === undefined) this.#made.delete(namespace);
+      else this.#made.set(namespace, after);
+      const { policies = NOTHING_MADE.policies, statuses: said = NOTHING_MADE.statuses } = after ?? {};
+      puts.push(...different(before.policies, policies));
+      removes.push(...[...before.policies.keys()].filter((key) => !policies.has(key)));
+      statuses.push(...different(before.statuses, said));
     }
-    const gone = [...this.#policies].filter(([key, { policy }]) => key !== fixed && stale.has(policy.namespace));
-    const removed = new Set(gone.map(([key]) => key));
-    if (this.#namespaces.size > 0) policies.push(staticStrictPolicy(rootNamespace));
-    else if (this.#policies.has(fixed)) removed.add(fixed);
-    const puts = policies.filter((policy) => {
-      const [key, text] = [policyKey(policy), JSON.stringify(policy)];
-      removed.delete(key);
-      if (this.#policies.get(key)?.text === text) return false;
-      this.#policies.set(key, { policy, text });
-      return true;
-    });
-    for (const key of removed) this.#policies.delete(key);
-    return { puts, removes: [...removed].sort(), statuses: this.#refreshStatuses(stale, statuses) };
+    const wanted = this.#namespaces.size > 0;
+    if (wanted && !this.#strictSent) puts.push(this.#strict);
+    if (!wanted && this.#strictSent) removes.push(this.#strictKey);
+    this.#strictSent = wanted;
+    return { puts, removes: removes.sort(), statuses };
   }
 
-  #refreshStatuses(namespaces: ReadonlySet<string>, statuses: readonly ObjectStatus[]): readonly ObjectStatus[] {
-    const gone = new Set(
-      [...this.#statuses].filter(([, one]) => namespaces.has(one.status.namespace)).map(([id]) => id),
-    );
-    const changed = statuses.filter((status) => {
-      const [id, text] = [`${status.namespace}/${status.name}`, JSON.stringify(status)];
-      gone.delete(id);
-      if (this.#statuses.get(id)?.text === text) return false;
-      this.#statuses.set(id, { status, text });
-      return true;
-    });
-    for (const id of gone) this.#statuses.delete(id);
-    return changed;
+  #make(namespace: string): Made | undefined {
+    const rules = this.#namespaces.get(namespace);
+    if (rules === undefined) return undefined;
+    const { wide, selecting } = rules;
+    const parent = this.#parent(namespace);
+    // In the root namespace a selector has no meaning, and its ports were not read.
+    const policies = selecting.flatMap((rule) => portPolicy(rule, parent) ?? []);
+    const conditions = [...wide, ...selecting].map((rule) => conditionOf(rule, wide[0], this.#settings.rootNamespace));
+    return {
+      policies: new Map(policies.map((policy) => [policyKey(policy), policy])),
+      statuses: new Map(conditions.map((status) => [status.name, status])),
+    };
   }
+}
+
+function different<T>(before: ReadonlyMap<string, T>, after: ReadonlyMap<string, T>): readonly T[] {
+  return [...after].flatMap(([key, value]) =>
+    JSON.stringify(before.get(key)) === JSON.stringify(value) ? [] : [value],
+  );
 }
 
 /** What of a policy decides about connections. */

@@ -36,8 +36,12 @@ export function portPolicy(rule: PeerAuthenticationRule, parent: Mtls): Policy |
     base === "strict"
       ? [[[PLAINTEXT], ...exceptions.map((port) => [newMatch({ notDestinationPorts: [port] })])]]
       : exceptions.map((port) => [[{ ...PLAINTEXT, destinationPorts: [port] }]]);
-  const name = `${CONVERTED_PREFIX}${rule.name}`;
+  const name = portPolicyName(rule);
   return newPolicy({ name, namespace: rule.namespace, scope: "WorkloadSelector", action: "Deny", rules });
+}
+
+export function portPolicyName(rule: PeerAuthenticationRule): string {
+  return `${CONVERTED_PREFIX}${rule.name}`;
 }
 
 /** Denies plaintext; for every workload that names it. */
