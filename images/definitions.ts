@@ -39,7 +39,14 @@ export const IMAGES: readonly ImageDefinition[] = [
     name: "node-agent",
     title: "Tulle node agent: enrols pods, and installs the CNI plugin that it brings",
     entries: ["apps/node-agent/src/main.ts"],
-    programs: { nft: "usr/sbin/nft", ip: "usr/sbin/ip", nsenter: "usr/bin/nsenter" },
+    // unshare and a shell: what nft makes of the rules is learned in a namespace of its own.
+    programs: {
+      nft: "usr/sbin/nft",
+      ip: "usr/sbin/ip",
+      nsenter: "usr/bin/nsenter",
+      unshare: "usr/bin/unshare",
+      dash: "usr/bin/sh",
+    },
     plugin: true,
     config: app("node-agent", "0:0"),
   },
