@@ -34,7 +34,8 @@ export class Ledger {
   readonly #resources = new Map<string, PutChange>();
   /** Resources of this flush: the new one, or undefined for one that nobody makes any more. */
   #touched = new Map<string, PutChange | undefined>();
-  #said: ObjectStatus[] = [];
+  /** What was said, before this flush, of what the units of this flush are about. */
+  #before = new Map<string, ObjectStatus | undefined>();
   readonly #counts = { policy: 0, service: 0, workload: 0 };
 
   /** undefined: the object is gone. `object`: what the conditions are about, with those that it carries. */
@@ -44,11 +45,17 @@ export class Ledger {
     // Another unit may have taken it over in this flush already.
     for (const id of known?.ids ?? []) if (this.#touched.get(id) === undefined) this.#touched.set(id, undefined);
     for (const [index, id] of ids.entries()) this.#touched.set(id, result?.resources[index]);
+    if (!this.#before.has(unit)) this.#before.set(unit, known?.status ?? unsaid(result?.status, object));
     if (result === undefined) this.#units.delete(unit);
-    else {
-      this.#units.set(unit, { ids, status: result.status });
-      this.#compare(known?.status, result.status, object);
-    }
+    else this.#units.set(unit, { ids, status: result.status });
+  }
+
+  /** The object is another one by the same name: what was said of it went with its predecessor. */
+  forgetStatus(unit: string): void {
+    const known = this.#units.get(unit);
+    if (known === undefined) return;
+    this.#units.set(unit, { ids: known.ids, status: undefined });
+    this.#before.delete(unit);
   }
 
   take(): MeshChanges {
@@ -67,33 +74,34 @@ export class Ledger {
         puts.push(change);
       }
     }
-    const statuses = this.#said.sort(byKey(({ kind, namespace, name }) => `${kind} ${namespace}/${name}`));
+    const statuses: ObjectStatus[] = [];
+    for (const [unit, before] of this.#before) {
+      const status = this.#units.get(unit)?.status;
+      if (status !== undefined && !sameStatus(before, status)) statuses.push(status);
+    }
     this.#touched = new Map();
-    this.#said = [];
+    this.#before = new Map();
     return {
       puts: PUT_ORDER.flatMap((kind) => puts.filter((put) => put.kind === kind).sort(byKey(resourceKey))),
       removes: REMOVE_ORDER.flatMap((kind) => removes.filter((one) => one.kind === kind).sort(byKey(({ key }) => key))),
-      statuses,
+      statuses: statuses.sort(byKey(({ kind, namespace, name }) => `${kind} ${namespace}/${name}`)),
     };
   }
 
   get counts(): Readonly<Record<PutChange["kind"], number>> {
     return { ...this.#counts };
   }
+}
 
-  #compare(
-    before: ObjectStatus | undefined,
-    after: ObjectStatus | undefined,
-    object: KubeObjectLike | undefined,
-  ): void {
-    if (after === undefined) return;
-    // What a predecessor of this process said may be wrong by now.
-    if (before === undefined && after.conditions.length === 0 && !carriesOurs(object)) return;
-    const generation = OBSERVED.has(after.kind) ? after.generation : undefined;
-    const known = before !== undefined && OBSERVED.has(before.kind) ? before.generation : undefined;
-    if (before !== undefined && same(before.conditions, after.conditions) && generation === known) return;
-    this.#said.push(after);
-  }
+/** Nothing was said of a new object, unless a predecessor of this process said something that may be wrong by now. */
+function unsaid(status: ObjectStatus | undefined, object: KubeObjectLike | undefined): ObjectStatus | undefined {
+  return status === undefined || carriesOurs(object) ? undefined : { ...status, conditions: [] };
+}
+
+function sameStatus(before: ObjectStatus | undefined, after: ObjectStatus): boolean {
+  if (before === undefined || !same(before.conditions, after.conditions)) return false;
+  // A generation that nothing was said of needs no word now, either.
+  return !OBSERVED.has(after.kind) || after.conditions.length === 0 || before.generation === after.generation;
 }
 
 /** Kinds whose conditions carry the generation that they were computed from. */

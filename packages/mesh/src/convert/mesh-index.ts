@@ -64,7 +64,10 @@ export class MeshIndex {
   flush(): MeshChanges {
     const tables = this.#tables;
     const changes = tables.objects.take();
-    for (const change of changes) tables.indices.update(change);
+    for (const change of changes) {
+      tables.indices.update(change);
+      if (isReplaced(change)) this.#ledger.forgetStatus(`${change.kind} ${change.key}`);
+    }
     const network = tables.currentNetwork();
     if (this.#everything || network !== tables.network) {
       tables.network = network;
@@ -139,6 +142,9 @@ export class MeshIndex {
         }
         return;
       case "PeerAuthentication":
+        if (isReplaced(change)) {
+          this.#absorbMtls(change.key, this.#tables.policies.setPeerAuthentication(change.key, undefined));
+        }
         this.#absorbMtls(change.key, this.#tables.policies.setPeerAuthentication(change.key, change.after));
         return;
       default:
@@ -241,6 +247,11 @@ export class MeshIndex {
     else this.#references.set(unit, references);
     this.#ledger.replace(unit, result, this.#tables.objects.get(kind, key));
   }
+}
+
+/** Deleted and made again in between. */
+function isReplaced({ before, after }: ObjectChange): boolean {
+  return before !== undefined && after !== undefined && before.metadata?.uid !== after.metadata?.uid;
 }
 
 /** Namespaces and classes matter by their labels and annotations only. */
