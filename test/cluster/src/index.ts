@@ -4,6 +4,7 @@ export { BridgeCapture } from "./bridge-capture.ts";
 export { Cluster, removeAbandoned } from "./cluster.ts";
 export { containerPid, type PodObject, type PodReference, podReference } from "./containers.ts";
 export { ECHO_PORTS, type EchoAnswer, type EchoOptions, echo, echoAnswer } from "./echo.ts";
+export { HeldConnection, type HoldFailure, type HoldOptions } from "./held-connection.ts";
 export { type ImageFile, type ImageOptions, imageTar } from "./image-tar.ts";
 export { Load, type LoadFailure, type LoadOptions, type LoadSummary } from "./load.ts";
 export { type ClusterSettings, clusterSettings, nodeAddress, nodeName, PLAN, podNetwork } from "./settings.ts";

@@ -1,6 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { createInterface } from "node:readline";
-import { until } from "@tulle/lab";
+import { type LabboxEvent, LabboxProcess } from "./labbox-process.ts";
 
 export interface LoadOptions {
   /** `http://` only. */
@@ -18,8 +16,8 @@ export interface LoadOptions {
 }
 
 /** A request that failed; nothing is ever tried again. */
-export interface LoadFailure {
-  /** Milliseconds since the epoch. */
+export interface LoadFailure extends LabboxEvent {
+  readonly event: "failed";
   readonly time: number;
   readonly connection: "new" | "kept";
   /** `connect`, `write`, `read`, `body`, each also with ` timeout`, `status`, `queue timeout`. */
@@ -27,7 +25,8 @@ export interface LoadFailure {
   readonly error: string;
 }
 
-export interface LoadSummary {
+export interface LoadSummary extends LabboxEvent {
+  readonly event: "summary";
   readonly sent: number;
   readonly ok: number;
   readonly failed: number;
@@ -48,86 +47,47 @@ export interface LoadSummary {
   readonly lateMaxMs: number;
 }
 
-/** More failures than a person reads; the summary counts all of them. */
-const MAX_FAILURES = 10_000;
 const DEFAULTS = { rate: 200, newShare: 0.5, connections: 8, timeoutMs: 5000, maxDurationMs: 600_000 };
 /** Beyond the time-out of the last requests. */
 const STOP_GRACE_MS = 10_000;
 
-/** Requests from a pod, made by labbox in the pod's namespaces: it needs neither API server nor kubelet while it runs. */
+/** Requests from a pod, counted one by one. */
 export class Load implements AsyncDisposable {
-  /** Those so far, the first 10,000. */
-  readonly failures: LoadFailure[] = [];
-  readonly #child: ChildProcess;
+  readonly #process: LabboxProcess;
   readonly #timeoutMs: number;
-  readonly #closed: Promise<void>;
-  #started = false;
-  #summary: LoadSummary | undefined;
-  #errors = "";
 
-  private constructor(child: ChildProcess, timeoutMs: number) {
-    this.#child = child;
+  private constructor(process: LabboxProcess, timeoutMs: number) {
+    this.#process = process;
     this.#timeoutMs = timeoutMs;
-    if (child.stdout !== null) createInterface({ input: child.stdout }).on("line", (line) => this.#take(line));
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#errors = (this.#errors + text).slice(-MAX_FAILURES);
-    });
-    // It only says that the load has ended.
-    child.stdin?.on("error", () => {});
-    child.on("error", (error) => {
-      this.#errors += error.message;
-    });
-    this.#closed = new Promise((resolve) => child.on("close", () => resolve()));
   }
 
-  /** `enter`: the words that run a program in the pod's namespaces. Resolves when the first request is about to be sent. */
+  /** Resolves when the first request is about to be sent. */
   static async start(enter: readonly string[], options: LoadOptions): Promise<Load> {
     const { url, rate, newShare, connections, timeoutMs, maxDurationMs } = { ...DEFAULTS, ...options };
     const flags = [`-rate=${rate}`, `-new=${newShare}`, `-connections=${connections}`];
     const times = [`-timeout=${timeoutMs}ms`, `-duration=${maxDurationMs}ms`];
-    const [program = "", ...args] = enter;
-    const words = [...args, "/labbox", "load", ...flags, ...times, url];
-    const load = new Load(spawn(program, words, { stdio: ["pipe", "pipe", "pipe"] }), timeoutMs);
-    await until(() => load.#started || load.ended, { what: "the load to start" });
-    if (!load.#started) throw new Error(`the load did not start: ${load.#errors.trim()}`);
-    return load;
+    return new Load(await LabboxProcess.start(enter, ["load", ...flags, ...times, url]), timeoutMs);
+  }
+
+  /** Those so far, the first 10,000. */
+  get failures(): LoadFailure[] {
+    return this.#process.events.filter((event): event is LoadFailure => event.event === "failed");
   }
 
   /** Whether it runs no more, for whatever reason. */
   get ended(): boolean {
-    return this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined;
+    return this.#process.ended;
   }
 
   /** Sends no more requests, waits for the answers, and tells what came of all. Idempotent. */
   async stop(): Promise<LoadSummary> {
-    // It takes the end of its input for the order to stop.
-    this.#child.stdin?.end();
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), this.#timeoutMs + STOP_GRACE_MS);
-    await this.#closed;
-    clearTimeout(timer);
-    if (this.#summary === undefined) throw new Error(`the load ended without a summary: ${this.#errors.trim()}`);
-    return this.#summary;
+    await this.#process.stop(this.#timeoutMs + STOP_GRACE_MS);
+    const { last, errors } = this.#process;
+    if (last?.event !== "summary") throw new Error(`the load ended without a summary: ${errors}`);
+    return last as LoadSummary;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.stdin?.end();
-    this.#child.kill("SIGKILL");
-    await this.#closed;
-  }
-
-  #take(line: string): void {
-    let said: { readonly event?: string };
-    try {
-      said = JSON.parse(line) as typeof said;
-    } catch {
-      // Not one of its lines: a crash, say.
-      this.#errors = `${this.#errors}${line}\n`.slice(-MAX_FAILURES);
-      return;
-    }
-    if (said.event === "started") this.#started = true;
-    else if (said.event === "summary") this.#summary = said as unknown as LoadSummary;
-    else if (said.event === "failed" && this.failures.length < MAX_FAILURES) {
-      this.failures.push(said as unknown as LoadFailure);
-    }
+    await this.#process[Symbol.asyncDispose]();
   }
 }

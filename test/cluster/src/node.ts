@@ -56,6 +56,8 @@ export async function startNode(space: ClusterSpace, settings: ClusterSettings, 
 /** Stops a node as a power failure does. Idempotent. */
 export async function stopNode(space: ClusterSpace, settings: ClusterSettings, index: number): Promise<void> {
   const name = nodeName(index);
+  // Off the wire first: what ends now would say goodbye to its peers, which a machine without power does not.
+  if (space.running(name)) await ip(space.networkPath(), [`link delete ${name}`]);
   // Its end is the end of all that runs in the node.
   await space.stop(name);
   await until(() => !space.running(`${name}-unshare`), { what: `node ${name} to end` });

@@ -3,6 +3,7 @@ import { BridgeCapture } from "./bridge-capture.ts";
 import { build } from "./build.ts";
 import { Cluster, existingCluster, removeAbandoned } from "./cluster.ts";
 import { containerPid, getPod, type PodObject, type PodReference, podReference } from "./containers.ts";
+import { HeldConnection, type HoldOptions } from "./held-connection.ts";
 import { Load, type LoadOptions } from "./load.ts";
 import { clusterSettings, nodeName } from "./settings.ts";
 
@@ -185,6 +186,11 @@ export class TestCluster implements AsyncDisposable {
   /** Requests from a pod (which runs labbox) until `stop`. */
   async startLoad(pod: PodReference, options: LoadOptions): Promise<Load> {
     return Load.start(await this.#enterPod(pod), options);
+  }
+
+  /** A TCP connection from a pod (which runs labbox) to a TCP echo, held until `stop`. */
+  async holdConnection(pod: PodReference, options: HoldOptions): Promise<HeldConnection> {
+    return HeldConnection.start(await this.#enterPod(pod), options);
   }
 
   /** Waits until the endpoint answers the pod as it should, once; returns the answer. */

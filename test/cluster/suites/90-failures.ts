@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { until } from "@tulle/lab";
-import { echo, type PodObject, type TestCluster } from "../src/index.ts";
+import { ECHO_PORTS, echo, type PodObject, type TestCluster } from "../src/index.ts";
 
 /** Failures of Kubernetes' own parts, as later suites make them with a mesh on top. Destructive: the last one. */
 export function suite(cluster: () => TestCluster): void {
@@ -27,11 +27,15 @@ export function suite(cluster: () => TestCluster): void {
 
     test("serves on without its API server, and takes orders again when that is back", async () => {
       const [here, there] = [await only("here"), await only("there")];
+      await using held = await cluster().holdConnection(here.metadata.name, {
+        address: `${there.status.podIP}:${ECHO_PORTS.tcp}`,
+      });
       await cluster().apiserverStop();
       await assert.rejects(cluster().kubectl(["get", "nodes", "--request-timeout=2s"]));
       const output = await cluster().execDirectly(here, ["/labbox", "get", url(there)]);
       assert.match(output, /^200 .*"pod":"there-/);
       await cluster().apiserverStart();
+      assert.equal(await held.stop(), undefined);
       assert.equal((await only("there")).metadata.uid, there.metadata.uid);
       await cluster().kubectl(["rollout", "restart", "deploy/there"]);
       await cluster().rollout("deploy/there");
@@ -40,7 +44,13 @@ export function suite(cluster: () => TestCluster): void {
 
     test("loses a node like a machine that is switched off", async () => {
       const [here, there] = [await only("here"), await only("there")];
+      await using held = await cluster().holdConnection(here.metadata.name, {
+        address: `${there.status.podIP}:${ECHO_PORTS.tcp}`,
+        timeoutMs: 1000,
+      });
       await cluster().nodeStop(2);
+      // Nobody says goodbye.
+      assert.equal((await until(() => held.failure, { what: "the connection's end" })).kind, "echo timeout");
       await assert.rejects(cluster().execDirectly(here, ["/labbox", "get", "-timeout=1s", url(there)]));
       await cluster().waitForNode(2, "Unknown");
       // A second time is no error.
