@@ -77,8 +77,8 @@ export function checkFile(file: string, source: string, workspace: Workspace): V
   for (const { specifier, line } of imports) {
     if (specifier.startsWith(".")) {
       const target = folderOf(posix.join(posix.dirname(file), specifier));
-      // Images are made with the scanner that these rules use.
-      const known = file.startsWith("test/") || (file.startsWith("images/") && target === "scripts");
+      // Tests and the bench look into every part; images are made with the scanner that these rules use.
+      const known = /^(test|bench)\//.test(file) || (file.startsWith("images/") && target === "scripts");
       if (target !== folderOf(file) && !known) {
         report(line, `${specifier} leaves ${folderOf(file)}: import the other part by its package name`);
       }
