@@ -1,6 +1,6 @@
 import type { Log } from "@tulle/base";
 import { credentialsOf, grpcPeer } from "@tulle/pki";
-import { ADDRESSES, AdsServer, type AdsObserver, AUTHORIZATIONS } from "@tulle/xds";
+import { ADDRESSES, AdsServer, type AdsObserver, AUTHORIZATIONS, WORKLOADS } from "@tulle/xds";
 import { type Authenticator, authenticateCall, type Caller, describeCaller } from "../auth/authenticator.ts";
 import type { NodeAccounts } from "../auth/node-accounts.ts";
 import { admit } from "./admission.ts";
@@ -24,7 +24,7 @@ export function createDiscoveryServer(options: DiscoveryServerOptions): AdsServe
   const { accounts, observer, ready, log, maxStreamAgeMs, onNack } = options;
   return new AdsServer<Caller>({
     // Policies first: a workload that names one that has not come yet waits for it.
-    types: [AUTHORIZATIONS, ADDRESSES],
+    types: [AUTHORIZATIONS, ADDRESSES, WORKLOADS],
     log,
     ready,
     authenticate: async (context) => {

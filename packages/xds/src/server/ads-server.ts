@@ -3,6 +3,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { ads, encoded } from "@tulle/api";
 import { type Log, messageOf, type Random } from "@tulle/base";
 import { ResourceCache, type ResourceUpdate } from "./resource-cache.ts";
+import { ResourceView } from "./resource-view.ts";
 import {
   type Ack,
   AdsStream,
@@ -82,7 +83,9 @@ const AGE_JITTER = 0.1;
  */
 export class AdsServer<P = string> {
   readonly #options: AdsServerOptions<P>;
-  readonly #types: ReadonlyMap<string, ServedType>;
+  readonly #types = new Map<string, ServedType>();
+  readonly #caches = new Map<string, ResourceCache>();
+  readonly #views = new Map<string, ResourceView>();
   readonly #streams = new Map<AdsStream, XdsClientStatus<P>>();
   /** Changed names that no stream was told of yet, by type. */
   #batch = new Map<string, Map<string, number>>();
@@ -94,9 +97,14 @@ export class AdsServer<P = string> {
 
   constructor(options: AdsServerOptions<P>) {
     this.#options = options;
-    this.#types = new Map(
-      options.types.map((type) => [type.typeUrl, { type, cache: new ResourceCache(type.typeUrl), told: 0 }]),
-    );
+    for (const { typeUrl, view } of options.types) {
+      if (view === undefined) this.#caches.set(typeUrl, new ResourceCache(typeUrl));
+    }
+    for (const type of options.types) {
+      const { typeUrl, view } = type;
+      if (view !== undefined) this.#views.set(typeUrl, new ResourceView(typeUrl, view, this.cache(view.of)));
+      this.#types.set(typeUrl, { type, cache: this.#views.get(typeUrl) ?? this.cache(typeUrl), told: 0 });
+    }
   }
 
   register(router: ConnectRouter): void {
@@ -117,9 +125,9 @@ export class AdsServer<P = string> {
 
   /** What is served of a type. Throws Error for a type that is not. */
   cache(typeUrl: string): ResourceCache {
-    const served = this.#types.get(typeUrl);
-    if (served === undefined) throw new Error(`${typeUrl} is not served`);
-    return served.cache;
+    const cache = this.#caches.get(typeUrl);
+    if (cache === undefined) throw new Error(`${typeUrl} is not served`);
+    return cache;
   }
 
   clients(): XdsClientStatus<P>[] {
@@ -158,6 +166,10 @@ export class AdsServer<P = string> {
     this.#version++;
     const batch = this.#batch;
     this.#batch = new Map();
+    for (const [typeUrl, view] of this.#views) {
+      const names = batch.get(this.#types.get(typeUrl)?.type.view?.of ?? "");
+      if (names !== undefined) batch.set(typeUrl, new Map(view.select(names)));
+    }
     for (const served of this.#types.values()) served.told = served.cache.sequence;
     for (const stream of this.#streams.keys()) {
       for (const [typeUrl, names] of batch) stream.changed(typeUrl, names);

@@ -29,10 +29,21 @@ export interface CachedResource {
   readonly keys: readonly string[];
 }
 
+/** Resources as subscriptions look them up. */
+export interface ResourceSource {
+  readonly typeUrl: string;
+  /** How many changes there have been. */
+  readonly sequence: number;
+  get(name: string): CachedResource | undefined;
+  all(): Iterable<CachedResource>;
+  /** The resources with this name, alias or group. */
+  find(key: string): Iterable<CachedResource>;
+}
+
 const VERSION_LENGTH = 16;
 
 /** The resources of one type, each encoded once, found by name, alias and group. */
-export class ResourceCache {
+export class ResourceCache implements ResourceSource {
   readonly typeUrl: string;
   readonly #resources = new Map<string, CachedResource>();
   readonly #byKey = new Map<string, Set<string>>();
@@ -84,7 +95,7 @@ export class ResourceCache {
     const same = old?.version === version;
     if (same && old.keys.length === keys.length && keys.every((key, i) => key === old.keys[i])) return false;
     if (old !== undefined) this.#unlink(old);
-    const encoded = same ? old.encoded : this.#encode(name, version, bytes);
+    const encoded = same ? old.encoded : encodeResource(this.typeUrl, name, version, bytes);
     this.#resources.set(name, { name, version, encoded, aliases, keys });
     for (const key of keys) {
       const names = this.#byKey.get(key);
@@ -109,11 +120,12 @@ export class ResourceCache {
       if (names?.size === 0) this.#byKey.delete(key);
     }
   }
+}
 
-  #encode(name: string, version: string, bytes: Uint8Array): Uint8Array {
-    const resource = { typeUrl: this.typeUrl, value: bytes };
-    return toBinary(ads.ResourceSchema, create(ads.ResourceSchema, { name, version, resource }));
-  }
+/** An encoded envoy.service.discovery.v3.Resource. */
+export function encodeResource(typeUrl: string, name: string, version: string, bytes: Uint8Array): Uint8Array {
+  const resource = { typeUrl, value: bytes };
+  return toBinary(ads.ResourceSchema, create(ads.ResourceSchema, { name, version, resource }));
 }
 
 /** The encoded resource with its aliases: protobuf fields may follow in any order, so they are put at the end. */

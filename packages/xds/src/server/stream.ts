@@ -2,7 +2,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ads, core, encoded } from "@tulle/api";
 import { messageOf } from "@tulle/base";
-import { ResourceCache } from "./resource-cache.ts";
+import { ResourceCache, type ResourceSource } from "./resource-cache.ts";
+import type { TypeView } from "./resource-view.ts";
 import { Signal } from "./signal.ts";
 import { ServerSubscription } from "./subscription.ts";
 
@@ -20,12 +21,13 @@ export interface XdsType {
   readonly alwaysWildcard?: boolean;
   /** Keys that an on-demand client is subscribed to unasked: `node:<name>` gives a proxy its own workloads. */
   readonly impliedKeys?: (peer: XdsPeer) => readonly string[];
+  readonly view?: TypeView;
 }
 
 /** A served type, what is served of it, and how far streams were told of it. */
 export interface ServedType {
   readonly type: XdsType;
-  readonly cache: ResourceCache;
+  readonly cache: ResourceSource;
   /** The cache's sequence at the last time that streams were told of changes. */
   told: number;
 }

@@ -1,4 +1,4 @@
-import { type CachedResource, type ResourceCache, withAliases } from "./resource-cache.ts";
+import { type CachedResource, type ResourceSource, withAliases } from "./resource-cache.ts";
 
 /** What a client asks for (the subscription fields of a DeltaDiscoveryRequest). */
 export interface SubscriptionRequest {
@@ -30,7 +30,7 @@ export const MAX_NAMES = 1_000_000;
  * control-plane §3.3.
  */
 export class ServerSubscription {
-  readonly #cache: ResourceCache;
+  readonly #cache: ResourceSource;
   readonly #options: SubscriptionOptions;
   readonly #keys: Set<string>;
   #wildcard: boolean;
@@ -49,7 +49,7 @@ export class ServerSubscription {
   #due = true;
 
   /** Throws RangeError when the client names too many resources. */
-  constructor(cache: ResourceCache, options: SubscriptionOptions, first: SubscriptionRequest) {
+  constructor(cache: ResourceSource, options: SubscriptionOptions, first: SubscriptionRequest) {
     this.#cache = cache;
     this.#options = options;
     const subscribe = first.resourceNamesSubscribe;

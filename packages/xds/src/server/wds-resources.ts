@@ -1,5 +1,5 @@
-import { toBinary } from "@bufbuild/protobuf";
-import { ADDRESS_TYPE, AUTHORIZATION_TYPE, security, wds } from "@tulle/api";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ADDRESS_TYPE, AUTHORIZATION_TYPE, security, wds, WORKLOAD_TYPE } from "@tulle/api";
 import { ipFromBytes } from "@tulle/base";
 import { nodeMetadata } from "../node.ts";
 import type { ResourceInput } from "./resource-cache.ts";
@@ -11,6 +11,21 @@ export const ADDRESSES: XdsType = {
   impliedKeys: ({ node }) => {
     const name = nodeMetadata(node, "NODE_NAME");
     return name === "" ? [] : [nodeKey(name)];
+  },
+};
+
+/** Workloads alone: for clients older than Address. */
+export const WORKLOADS: XdsType = {
+  typeUrl: WORKLOAD_TYPE,
+  ...(ADDRESSES.impliedKeys && { impliedKeys: ADDRESSES.impliedKeys }),
+  view: {
+    of: ADDRESS_TYPE,
+    // `<namespace>/<hostname>` is a service; the uid of a workload has more parts.
+    owns: (name) => name.indexOf("/") !== name.lastIndexOf("/"),
+    convert: (bytes) => {
+      const { type } = fromBinary(wds.AddressSchema, bytes);
+      return type.case === "workload" ? toBinary(wds.WorkloadSchema, type.value) : new Uint8Array();
+    },
   },
 };
 
