@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { closeSync, openSync, readlinkSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { LabNamespace, run } from "@tulle/lab";
 import { createTestNamespace, type TestNamespace } from "@tulle/testkit";
 import { currentNamespaceKey, NetNamespace, openDescriptors, readSysctl, SystemError, writeSysctl } from "./index.ts";
 
@@ -51,6 +52,18 @@ test("a duplicate outlives its original, and closing twice is closing once", () 
   assert.equal(original.closed, true);
   assert.throws(() => original.enter(ownLink), { code: "EBADF" });
   assert.notEqual(copy.enter(ownLink), ownLink());
+});
+
+test("a handle without the file keeps the namespace, not the file", async () => {
+  const bound = await LabNamespace.create("bound");
+  const opened = NetNamespace.open(bound.path);
+  using held = opened.withoutFile();
+  assert.equal(held.key, opened.key);
+  await assert.rejects(run("umount", [bound.path]), /busy/);
+  opened.close();
+  await run("umount", [bound.path]);
+  assert.notEqual(held.enter(ownLink), ownLink());
+  await bound.delete().catch(() => undefined);
 });
 
 test("a descriptor number that was closed and given to something else is refused", () => {

@@ -68,6 +68,14 @@ export class NetNamespace {
     return this.#descriptor.fd;
   }
 
+  /**
+   * A second handle that holds the namespace but not the file by which it was opened: a bind mount can be unmounted while
+   * such a handle is open. Throws SystemError.
+   */
+  withoutFile(): NetNamespace {
+    return NetNamespace.adopt(this.enter(() => openPath(OWN_NAMESPACE, "netns")));
+  }
+
   /** A second handle with its own descriptor. Throws SystemError. */
   duplicate(): NetNamespace {
     return NetNamespace.adopt(this.#descriptor.duplicate("netns"));

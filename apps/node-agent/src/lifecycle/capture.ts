@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { ruleOptions } from "../enrolment/rule-options.ts";
 import type { PodNamespace } from "../namespaces/namespace-folder.ts";
 import { ipsOf, nameOf } from "../objects.ts";
-import { type Entry, type Finding, memberOf, pathOf, type Tools } from "./entry.ts";
+import { type Entry, type Finding, memberOf, pathOf, type Tools, wrote } from "./entry.ts";
 import { look, stillProven } from "./proof.ts";
 
 /** How a pod gets into the mesh, and how it is kept there. Each function brings one pod forward and may be called again. */
@@ -79,14 +79,17 @@ export async function keepCaptured(entry: Entry, tools: Tools): Promise<void> {
     entry.judge = true;
   }
   if (entry.judge) lookAtOlder(entry, tools);
-  entry.pod = await tools.status.enabled(entry.pod);
+  await wrote(entry, tools.status.enabled(entry.pod));
   const older =
     entry.older === 0 ? "" : `; ${entry.older} connections older than that go on past ztunnel, in plaintext`;
-  entry.pod = await tools.status.condition(entry.pod, {
-    captured: true,
-    reason: "Captured",
-    message: `new connections pass through ztunnel${older}`,
-  });
+  await wrote(
+    entry,
+    tools.status.condition(entry.pod, {
+      captured: true,
+      reason: "Captured",
+      message: `new connections pass through ztunnel${older}`,
+    }),
+  );
 }
 
 /** Resets the pod's plaintext connections from before enrolment that PeerAuthentication refuses; counts the others. */
@@ -133,7 +136,7 @@ export async function giveUp(entry: Entry, tools: Tools): Promise<void> {
 /** Says on the pod that it is not captured. The API's being away must not keep anything from being mended. */
 export async function report(entry: Entry, tools: Tools, finding: Finding): Promise<void> {
   try {
-    entry.pod = await tools.status.condition(entry.pod, { captured: false, ...finding });
+    await wrote(entry, tools.status.condition(entry.pod, { captured: false, ...finding }));
   } catch (error) {
     tools.log.warn("the pod's condition could not be written", { pod: nameOf(entry.pod), error: messageOf(error) });
   }
@@ -174,7 +177,7 @@ async function mend(entry: Entry, tools: Tools, first: Finding): Promise<void> {
     announceFault(entry, tools, finding);
     await report(entry, tools, finding);
     // A namespace that was the wrong one has been given up: the pod is looked for again.
-    if (entry.stage !== "captured") entry.pod = await tools.status.disabled(entry.pod);
+    if (entry.stage !== "captured") await wrote(entry, tools.status.disabled(entry.pod));
     throw new Error(`${finding.reason}: ${finding.message}`);
   }
 }

@@ -3,7 +3,7 @@ import { LEFT_ANNOTATION, messageOf, sleep } from "@tulle/base";
 import { applyPodRules, podConnections, removePodRules } from "@tulle/linux";
 import { annotationOf, ipsOf, nameOf, type Pod } from "../objects.ts";
 import { keepCaptured } from "./capture.ts";
-import { type Departure, type Entry, pathOf, type Tools } from "./entry.ts";
+import { type Departure, type Entry, pathOf, type Tools, wrote } from "./entry.ts";
 
 /**
  * How a running pod gets out of the mesh without losing a connection: peers stop sending HBONE to it, then it stops being
@@ -97,7 +97,7 @@ async function write(
   writing: () => Promise<Pod>,
 ): Promise<void> {
   try {
-    entry.pod = await writing();
+    await wrote(entry, writing());
   } catch (error) {
     if (all === undefined) throw error;
     tools.log.warn("nothing could be written on the pod", { pod: nameOf(entry.pod), error: messageOf(error) });

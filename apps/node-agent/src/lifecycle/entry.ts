@@ -5,7 +5,7 @@ import type { EnrolmentSettings } from "../enrolment/decision.ts";
 import type { RuleDefaults } from "../enrolment/rule-options.ts";
 import type { AgentMetrics } from "../metrics.ts";
 import type { NamespaceFolder, PodNamespace } from "../namespaces/namespace-folder.ts";
-import type { Pod } from "../objects.ts";
+import { newerOf, type Pod } from "../objects.ts";
 import type { Proof } from "./proof.ts";
 import type { PodStatus } from "./pod-status.ts";
 
@@ -125,6 +125,12 @@ export function newEntry(uid: string, pod: Pod): Entry {
     judge: false,
     inspected: false,
   };
+}
+
+/** Takes over what a write has returned, unless the watch has brought something newer meanwhile. */
+export async function wrote(entry: Entry, writing: Promise<Pod>): Promise<void> {
+  const pod = await writing;
+  entry.pod = newerOf(entry.pod, pod);
 }
 
 /** Under this path other parts open the very namespace that is held, whatever becomes of its file. */

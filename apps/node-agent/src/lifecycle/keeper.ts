@@ -8,7 +8,7 @@ import type { PodNamespace } from "../namespaces/namespace-folder.ts";
 import { annotationOf, ipsOf, isFinished, nameOf, newerOf, type Pod, uidOf } from "../objects.ts";
 import { announceFault, enrolNew, enrolRunning, findLeftovers, giveUp, keepCaptured, report } from "./capture.ts";
 import { continueLeaving, startLeaving, stay } from "./departure.ts";
-import { type Departure, type Entry, type Finding, memberOf, newEntry, pathOf, type Tools } from "./entry.ts";
+import { type Departure, type Entry, type Finding, memberOf, newEntry, pathOf, type Tools, wrote } from "./entry.ts";
 import { stillProven } from "./proof.ts";
 import { WorkQueue } from "./work-queue.ts";
 
@@ -220,7 +220,7 @@ export class PodKeeper {
   /** The pod has ended or is gone, and with it what ran in its namespace. */
   async #forget(entry: Entry): Promise<undefined> {
     await giveUp(entry, this.#tools);
-    if (entry.present) entry.pod = await this.#tools.status.outside(entry.pod);
+    if (entry.present) await wrote(entry, this.#tools.status.outside(entry.pod));
     else {
       this.#entries.delete(entry.uid);
       if (this.#uids.get(nameOf(entry.pod)) === entry.uid) this.#uids.delete(nameOf(entry.pod));
@@ -235,7 +235,8 @@ export class PodKeeper {
     const message = `${REDIRECTION_ANNOTATION}=${claim} was taken away: this node's agent has not confirmed it`;
     this.#tools.log.warn(message, { pod: nameOf(entry.pod) });
     this.#tools.status.event(entry.pod, { type: "Warning", reason: "RedirectionNotConfirmed", message });
-    entry.pod = wanted ? await this.#tools.status.disabled(entry.pod) : await this.#tools.status.outside(entry.pod);
+    const { status } = this.#tools;
+    await wrote(entry, wanted ? status.disabled(entry.pod) : status.outside(entry.pod));
   }
 
   async #stayOutside(entry: Entry): Promise<number | undefined> {
@@ -247,7 +248,9 @@ export class PodKeeper {
         return 0;
       }
     }
-    entry.pod = await this.#tools.status.outside(entry.pod);
+    // One that came meanwhile goes by the same door, with its Event.
+    if (annotationOf(entry.pod, REDIRECTION_ANNOTATION) !== undefined) return 0;
+    await wrote(entry, this.#tools.status.outside(entry.pod));
     return undefined;
   }
 

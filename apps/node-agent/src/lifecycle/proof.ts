@@ -1,5 +1,6 @@
 import { statSync } from "node:fs";
 import {
+  canonicalIp,
   DNS_PORT,
   INBOUND_HBONE_PORT,
   INBOUND_PLAINTEXT_PORT,
@@ -51,6 +52,7 @@ export function stillProven(entry: Entry, now: number): boolean {
       state.rulesGeneration === proof.rulesGeneration &&
       state.routing === proof.routing &&
       state.addresses === proof.addresses &&
+      expectedIps(entry).every((ip) => state.addresses.split(" ").includes(ip)) &&
       isSameFile(member) &&
       listenerGaps(member.namespace, rules).length === 0
     );
@@ -105,7 +107,7 @@ function stateOf(member: Member) {
 /** A pod whose sandbox is being made has no address in the API yet: the plugin's word holds then. */
 function expectedIps(entry: Entry): readonly string[] {
   const ips = ipsOf(entry.pod);
-  return ips.length > 0 ? ips : (entry.member?.ips ?? []);
+  return ips.length > 0 ? ips.map((ip) => canonicalIp(ip) ?? ip) : (entry.member?.ips ?? []);
 }
 
 /** `key` is `device:inode`. */

@@ -98,7 +98,9 @@ export class NamespaceFolder {
     if (kind === undefined) throw new NamespaceRefused(`${file} does not exist`);
     // Nothing else is opened: a pipe would wait, a link may lead anywhere. Namespaces look like files.
     if (!kind.isFile()) throw new NamespaceRefused(`${file} is no network namespace`);
-    const namespace = this.#enterable(file);
+    using named = this.#enterable(file);
+    // The runtime may unmount the file while we hold what it stands for.
+    const namespace = named.withoutFile();
     try {
       if (this.#forbidden.has(namespace.key)) throw new NamespaceRefused(`${file} is the host's network namespace`);
       const present = namespaceAddresses(namespace);
