@@ -6,6 +6,7 @@ import { MeshError } from "@tulle/base";
  */
 
 export interface ObjectMeta {
+  /** May be empty when created with `generateName`, and in reviews. */
   readonly name: string;
   /** Missing on cluster-scoped kinds. */
   readonly namespace?: string;
@@ -132,13 +133,17 @@ export interface Store extends AsyncDisposable {
   list<T extends KubeObject>(kind: ResourceKind<T>, selection?: Selection): Promise<readonly T[]>;
   /** Undefined when there is none. */
   get<T extends KubeObject>(kind: ResourceKind<T>, ref: ObjectRef): Promise<T | undefined>;
-  /** Follows from now on. A kind whose CRD is not installed is an empty state until it is. */
+  /**
+   * Follows from now on. A kind whose CRD is not installed is an empty state until it is. The handler is called one object
+   * at a time, never from within `watch` or a write; what it throws is logged.
+   */
   watch<T extends KubeObject>(kind: ResourceKind<T>, handler: WatchHandler<T>, selection?: Selection): Watch<T>;
+  /** Status is not taken: it is written through its sub-resource. */
   create<T extends KubeObject>(kind: ResourceKind<T>, object: T): Promise<T>;
   /** Server-side apply: the fields of `object` and no others are the manager's. Creates the object if need be. */
   apply<T extends KubeObject>(kind: ResourceKind<T>, object: KubeObject, options: ApplyOptions): Promise<T>;
   patch<T extends KubeObject>(kind: ResourceKind<T>, ref: ObjectRef, patch: Patch, options?: WriteOptions): Promise<T>;
-  /** Gone already is well. With `uid`, only that object. */
+  /** Gone already is well. With `uid`, only that object: when the name is another's by now, that is well too. */
   delete(kind: ResourceKind, ref: ObjectRef, options?: { readonly uid?: string }): Promise<void>;
   /** Tells of something that happened to an object. Repetitions are counted in one Event, and their rate is bounded; never rejects. */
   event(about: KubeObject, event: EventInput): void;

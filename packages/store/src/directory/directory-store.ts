@@ -17,14 +17,15 @@ import { EventRecorder } from "../event-recorder.ts";
 import { FollowedObjects } from "../followed-objects.ts";
 import { apiVersionOf, EVENT, NAMESPACE, resourceName, SELF_SUBJECT_ACCESS_REVIEW, TOKEN_REVIEW } from "../kinds.ts";
 import { checkRef, describe } from "../kube/kube-path.ts";
-import type { Event } from "../objects/builtin.ts";
 import { FolderWatch } from "./folder-watch.ts";
+import { expiredEvents } from "./event-expiry.ts";
+import { ImportSchedule } from "./import-schedule.ts";
 import { Importer, keyOf } from "./importer.ts";
 import { applyObject, createdRecord, type Moment, patchedRecord } from "./record-change.ts";
 import { selects } from "./selection.ts";
 import { type ObjectKey, StateFolder, type StateRecord } from "./state-folder.ts";
 import { SETTLE_MS, UserDirectory } from "./user-directory.ts";
-import { formatProblem, type Problem } from "./yaml-documents.ts";
+import type { Problem } from "./yaml-documents.ts";
 
 export interface DirectoryStoreOptions {
   /** The user's YAML, only read. Undefined: only what Tulle writes. */
@@ -43,9 +44,6 @@ export interface DirectoryStoreOptions {
 
 /** How long opening waits for a file that is being written. */
 const OPEN_SETTLE_MS = 1_000;
-/** As a cluster keeps Events; more than this many are not kept either. */
-const EVENT_LIFE_MS = 60 * 60_000;
-const MAX_EVENTS = 1_000;
 const EVENT_SWEEP_MS = 60_000;
 /** Kinds that are questions, not objects. */
 const NOT_KEPT = new Set<string>([TOKEN_REVIEW, SELF_SUBJECT_ACCESS_REVIEW].map(resourceName));
@@ -65,16 +63,12 @@ export class DirectoryStore implements Store {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #state: StateFolder;
-  readonly #importer: Importer;
+  readonly #imports: ImportSchedule;
   readonly #events: EventRecorder;
   readonly #followers = new Set<Follower>();
   readonly #changes: { readonly before: StateRecord | undefined; readonly after: StateRecord | undefined }[] = [];
   #folders: FolderWatch[] = [];
-  #importing: Promise<void> | undefined;
-  #importAgain = false;
-  #importTimer: NodeJS.Timeout | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
-  #problems: readonly Problem[] = [];
   #version = 0;
   #closed = false;
 
@@ -82,10 +76,10 @@ export class DirectoryStore implements Store {
   static async open(options: DirectoryStoreOptions): Promise<DirectoryStore> {
     const store = new DirectoryStore(options);
     const deadline = performance.now() + OPEN_SETTLE_MS;
-    let againMs = await store.#import();
+    let againMs = await store.#imports.run();
     while (againMs !== undefined && performance.now() < deadline) {
       await sleep(againMs);
-      againMs = await store.#import();
+      againMs = await store.#imports.run();
     }
     return store;
   }
@@ -100,19 +94,20 @@ export class DirectoryStore implements Store {
       random,
       listener: (before, after) => this.#changed(before, after),
     });
-    this.#importer = new Importer({
+    const importer = new Importer({
       directory: options.directory === undefined ? undefined : new UserDirectory(options.directory, this.#clock),
       state: this.#state,
       now: () => this.#now(),
       log: this.#log,
     });
+    this.#imports = new ImportSchedule({ importer, log: this.#log, onProblems: options.onProblems });
     const { component, instance = "" } = options;
     this.#events = new EventRecorder({ store: this, component, instance, log: this.#log, clock: this.#clock, random });
   }
 
   /** What is wrong in the user's directory, as this process saw it last. */
   get problems(): readonly Problem[] {
-    return this.#problems;
+    return this.#imports.problems;
   }
 
   /** Where the user declares an object: `details.yaml:12`. Undefined: Tulle made it. */
@@ -224,9 +219,8 @@ export class DirectoryStore implements Store {
     this.#closed = true;
     for (const { objects } of [...this.#followers]) objects.close();
     for (const folder of this.#folders) folder.close();
-    clearTimeout(this.#importTimer);
     clearInterval(this.#sweepTimer);
-    await this.#importing;
+    await this.#imports.close();
   }
 
   get #patchWriter(): string {
@@ -303,9 +297,9 @@ export class DirectoryStore implements Store {
       }
     };
     this.#folders = [new FolderWatch(this.#state.objectsPath, stateChanged, this.#log)];
-    if (directory !== undefined) this.#folders.push(new FolderWatch(directory, () => this.#importSoon(), this.#log));
+    if (directory !== undefined) this.#folders.push(new FolderWatch(directory, () => this.#imports.soon(), this.#log));
     this.#sweepTimer = setInterval(() => void this.#sweepEvents(), EVENT_SWEEP_MS);
-    this.#importSoon();
+    this.#imports.soon();
   }
 
   #stateProblem(error: unknown): void {
@@ -334,48 +328,11 @@ export class DirectoryStore implements Store {
     }
   }
 
-  #importSoon(ms = SETTLE_MS): void {
-    if (this.#closed || this.#importTimer !== undefined) return;
-    this.#importTimer = setTimeout(() => {
-      this.#importTimer = undefined;
-      if (this.#importing !== undefined) {
-        this.#importAgain = true;
-        return;
-      }
-      this.#importing = this.#import()
-        .then(
-          (againMs) => againMs,
-          (error: unknown) => {
-            this.#log.warn("cannot take over the directory", { error: messageOf(error) });
-            return 1000;
-          },
-        )
-        .then((againMs) => {
-          this.#importing = undefined;
-          const again = againMs ?? (this.#importAgain ? SETTLE_MS : undefined);
-          this.#importAgain = false;
-          if (again !== undefined) this.#importSoon(again);
-        });
-    }, ms);
-  }
-
-  async #import(): Promise<number | undefined> {
-    const { problems, againMs } = await this.#importer.run();
-    const text = problems.map(formatProblem);
-    if (text.join("\n") !== this.#problems.map(formatProblem).join("\n")) {
-      this.#problems = problems;
-      if (this.#options.onProblems !== undefined) this.#options.onProblems(problems);
-      else for (const line of text) this.#log.warn(line);
-    }
-    return againMs;
-  }
-
   async #sweepEvents(): Promise<void> {
-    const events = this.#select(EVENT, undefined).toSorted((a, b) => timeOf(b) - timeOf(a));
-    const oldest = this.#clock.wall() - EVENT_LIFE_MS;
-    const old = events.filter((event, index) => index >= MAX_EVENTS || timeOf(event) < oldest);
     try {
-      for (const { metadata } of old) if (!this.#closed) await this.delete(EVENT, metadata);
+      for (const { metadata } of expiredEvents(this.#select(EVENT, undefined), this.#clock.wall())) {
+        if (!this.#closed) await this.delete(EVENT, metadata);
+      }
     } catch (error) {
       this.#log.debug("old events stay a while", { error: messageOf(error) });
     }
@@ -398,10 +355,6 @@ function isOf(object: KubeObject, kind: { readonly group: string; readonly kind:
 function objectOf(record: StateRecord | undefined): KubeObject {
   if (record === undefined) throw new StoreError("NOT_FOUND", "the object is gone");
   return record.object;
-}
-
-function timeOf(event: Event): number {
-  return Date.parse(event.lastTimestamp ?? event.metadata.creationTimestamp ?? "") || 0;
 }
 
 /** As it would arrive by way of JSON: nothing shared with the caller, no undefined. */

@@ -62,7 +62,7 @@ export function applyFields(
 
 /**
  * Who owns what after `writer` has changed `live` to `next` by a patch: it takes over the fields whose values it changed.
- * `keeper` keeps its fields whoever else writes them: what a person wrote in a file stays that person's to remove.
+ * `keeper` keeps its fields, alone, whoever else writes them: what a person wrote in a file stays that person's to remove.
  */
 export function ownershipAfterPatch(
   live: JsonMap,
@@ -80,7 +80,9 @@ export function ownershipAfterPatch(
   for (const [name, paths] of Object.entries(ownership)) {
     result[name] = paths.filter((path) => (name === keeper || !changed.has(path)) && after.has(path));
   }
-  result[writer] = [...new Set([...(result[writer] ?? []), ...changed])];
+  const kept = new Set(result[keeper]);
+  const gained = [...changed].filter((path) => !kept.has(path));
+  result[writer] = [...new Set([...(result[writer] ?? []), ...gained])];
   return dropEmpty(result);
 }
 

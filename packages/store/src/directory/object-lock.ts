@@ -4,7 +4,7 @@ import { type Random, sleep } from "@tulle/base";
 import { StoreError } from "../contract.ts";
 
 /** A write waits this long for the others; each of them holds a lock for about a millisecond. */
-const LOCK_WAIT_MS = 5_000;
+export const LOCK_WAIT_MS = 5_000;
 const POLL_MS = { least: 1, spread: 4 };
 /** When the owner of a lock cannot be judged (other PID namespace, half-written file), its age decides. */
 const STALE_MS = 10_000;
@@ -16,14 +16,17 @@ const STALE_MS = 10_000;
 export class LockFolder {
   readonly #folder: string;
   readonly #owner: string;
-  readonly #namespace: string;
+  /** Whose process ids the owners of locks are. */
+  readonly namespace: string;
   readonly #random: Random;
+  readonly #waitMs: number;
 
-  constructor(folder: string, random: Random) {
+  constructor(folder: string, options: { readonly random: Random; readonly waitMs?: number }) {
     this.#folder = folder;
-    this.#random = random;
-    this.#namespace = pidNamespace();
-    this.#owner = JSON.stringify({ pid: process.pid, started: startTime(process.pid), namespace: this.#namespace });
+    this.#random = options.random;
+    this.#waitMs = options.waitMs ?? LOCK_WAIT_MS;
+    this.namespace = pidNamespace();
+    this.#owner = JSON.stringify({ pid: process.pid, started: startTime(process.pid), namespace: this.namespace });
   }
 
   /** Runs `work` while no other process holds the lock. Rejects with StoreError UNAVAILABLE after LOCK_WAIT_MS. */
@@ -48,13 +51,13 @@ export class LockFolder {
 
   async #acquire(name: string, signal?: AbortSignal): Promise<string> {
     const path = join(this.#folder, `${name}.lock`);
-    const deadline = performance.now() + LOCK_WAIT_MS;
+    const deadline = performance.now() + this.#waitMs;
     for (;;) {
       if (signal?.aborted) throw new StoreError("UNAVAILABLE", `${name}: given up before its lock was free`);
       if (this.#take(path)) return path;
       this.#breakStale(path);
       if (performance.now() > deadline) {
-        throw new StoreError("UNAVAILABLE", `${name}: locked for ${LOCK_WAIT_MS / 1000} s by ${readOwner(path)}`);
+        throw new StoreError("UNAVAILABLE", `${name}: locked for ${this.#waitMs / 1000} s by ${readOwner(path)}`);
       }
       await sleep(POLL_MS.least + POLL_MS.spread * this.#random(), signal);
     }
@@ -92,7 +95,7 @@ export class LockFolder {
       // Between creation and writing, or its writer died there.
       return ageOf(path) > STALE_MS;
     }
-    if (owner.namespace !== this.#namespace || typeof owner.pid !== "number") return ageOf(path) > STALE_MS;
+    if (owner.namespace !== this.namespace || typeof owner.pid !== "number") return ageOf(path) > STALE_MS;
     return startTime(owner.pid) !== owner.started;
   }
 }

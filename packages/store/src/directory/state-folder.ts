@@ -61,7 +61,7 @@ export class StateFolder {
     } catch (error) {
       throw new StoreError("INVALID", `cannot use the state folder ${path}: ${messageOf(error)}`, error);
     }
-    this.locks = new LockFolder(locksPath, options.random);
+    this.locks = new LockFolder(locksPath, options);
     this.#log = options.log;
     this.#listener = options.listener;
   }

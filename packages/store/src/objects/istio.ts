@@ -1,5 +1,5 @@
 import type { KubeObject } from "../contract.ts";
-import type { Condition, Labels } from "./builtin.ts";
+import type { Condition, Labels, LabelSelector } from "./builtin.ts";
 
 /** Istio's and the Gateway API's objects, with the fields that Tulle reads or writes. */
 
@@ -31,7 +31,7 @@ export interface ServiceEntry extends KubeObject {
     readonly addresses?: readonly string[];
     readonly ports?: readonly {
       readonly name?: string;
-      readonly number?: number;
+      readonly number: number;
       readonly targetPort?: number;
       readonly protocol?: string;
     }[];
@@ -76,7 +76,7 @@ export interface Gateway extends KubeObject {
       readonly port?: number;
       readonly protocol?: string;
       readonly allowedRoutes?: {
-        readonly namespaces?: { readonly from?: string; readonly selector?: unknown };
+        readonly namespaces?: { readonly from?: string; readonly selector?: LabelSelector };
         readonly kinds?: readonly { readonly group?: string; readonly kind?: string }[];
       };
     }[];

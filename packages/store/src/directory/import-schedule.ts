@@ -1,0 +1,78 @@
+import { type Log, messageOf } from "@tulle/base";
+import type { Importer } from "./importer.ts";
+import { SETTLE_MS } from "./user-directory.ts";
+import { formatProblem, type Problem } from "./yaml-documents.ts";
+
+/** After a failure that is not the user's: a lock that somebody held, a full disk. */
+const RETRY_MS = 1_000;
+
+/** Runs the importer soon after each change, one run at a time, and tells what is wrong whenever that changes. */
+export class ImportSchedule {
+  readonly #importer: Importer;
+  readonly #log: Log;
+  readonly #onProblems: ((problems: readonly Problem[]) => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #again = false;
+  #problems: readonly Problem[] = [];
+  #closed = false;
+
+  constructor(options: {
+    readonly importer: Importer;
+    readonly log: Log;
+    readonly onProblems: ((problems: readonly Problem[]) => void) | undefined;
+  }) {
+    this.#importer = options.importer;
+    this.#log = options.log;
+    this.#onProblems = options.onProblems;
+  }
+
+  get problems(): readonly Problem[] {
+    return this.#problems;
+  }
+
+  /** Gives the milliseconds after which to run again, because a file is being written. Rejects with StoreError. */
+  async run(): Promise<number | undefined> {
+    const { problems, againMs } = await this.#importer.run();
+    const text = problems.map(formatProblem);
+    if (text.join("\n") !== this.#problems.map(formatProblem).join("\n")) {
+      this.#problems = problems;
+      if (this.#onProblems !== undefined) this.#onProblems(problems);
+      else for (const line of text) this.#log.warn(line);
+    }
+    return againMs;
+  }
+
+  soon(ms = SETTLE_MS): void {
+    if (this.#closed) return;
+    if (this.#running !== undefined) {
+      this.#again = true;
+      return;
+    }
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#running = this.#runAndGoOn();
+    }, ms);
+  }
+
+  /** Waits for the run that is under way. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  async #runAndGoOn(): Promise<void> {
+    this.#again = false;
+    let againMs: number | undefined;
+    try {
+      againMs = await this.run();
+    } catch (error) {
+      this.#log.warn("cannot take over the user's directory", { error: messageOf(error) });
+      againMs = RETRY_MS;
+    }
+    this.#running = undefined;
+    const next = againMs ?? (this.#again ? SETTLE_MS : undefined);
+    if (next !== undefined) this.soon(next);
+  }
+}
