@@ -84,6 +84,20 @@ describe("the status writer", () => {
     assert.equal(writer.counts.failed, 1);
   });
 
+  it("does not put what failed in the place of something newer", async (t) => {
+    for (const code of ["CONFLICT", "UNAVAILABLE"] as const) {
+      const { writer, store, time } = setUp(t);
+      const first = store.hold();
+      store.fail(1, code);
+      writer.write([status("a", "old")]);
+      await time.settle();
+      writer.write([status("a", "new")]);
+      first.resolve();
+      await time.advance(10_000);
+      assert.deepEqual([messages(store, "a"), store.writes.length], [["new"], 2]);
+    }
+  });
+
   it("does not try again what the API refuses, and tells each reason once", async (t) => {
     for (const code of ["INVALID", "FORBIDDEN"] as const) {
       const { writer, store, time, warnings } = setUp(t);
