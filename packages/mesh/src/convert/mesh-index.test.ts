@@ -1,0 +1,263 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { resourceKey } from "../resource-log.ts";
+import { DEFAULT_MESH_SETTINGS, type MeshObjectKind } from "./context.ts";
+import type { KubeObjectLike, Labels } from "./kubernetes.ts";
+import type { MeshChanges } from "./ledger.ts";
+import { MeshIndex } from "./mesh-index.ts";
+
+const NAMESPACES = 5;
+const PODS = 40;
+const NODES = 10;
+
+describe("a change costs what depends on it", () => {
+  const pod = (app: string, more: object = {}) => podObject("ns1", "p7", "10.0.1.7", { app, ...more });
+  const cases: readonly (readonly [string, MeshObjectKind, KubeObjectLike, conversions: number])[] = [
+    ["a pod: itself", "Pod", pod("app1", { version: "v2" }), 1],
+    ["a pod's address: itself, and whom it belonged to", "Pod", podObject("ns1", "p7", "10.9.9.9", { app: "app1" }), 1],
+    [
+      "a Service's ports: itself and the pods that it selects",
+      "Service",
+      serviceObject("ns1", "s1", { app: "app1" }, 81),
+      1 + PODS / 4,
+    ],
+    [
+      "a Service's labels: itself",
+      "Service",
+      {
+        ...serviceObject("ns1", "s1", { app: "app1" }),
+        metadata: { name: "s1", namespace: "ns1", labels: { a: "b" } },
+      },
+      1,
+    ],
+    [
+      "a Service's selector: itself, whom it selected, whom it selects",
+      "Service",
+      serviceObject("ns1", "s1", { app: "app2" }),
+      1 + PODS / 2,
+    ],
+    ["a namespace's labels: what is in it", "Namespace", { metadata: { name: "ns1", labels: { a: "b" } } }, PODS + 4],
+    [
+      "a node's labels: its pods",
+      "Node",
+      { metadata: { name: "n1", labels: { "topology.kubernetes.io/zone": "z" } } },
+      (NAMESPACES * PODS) / NODES,
+    ],
+    ["a node's heartbeat: nothing", "Node", { metadata: { name: "n1", annotations: { beat: "2" } } }, 0],
+    [
+      "a policy that selects: itself and the pods that it selects",
+      "AuthorizationPolicy",
+      policyObject("ns1", { app: "app1" }),
+      1 + PODS / 4,
+    ],
+    [
+      "a policy of the root namespace: pods of all namespaces that it selects",
+      "AuthorizationPolicy",
+      policyObject("istio-system", { app: "app1" }),
+      1 + (NAMESPACES * PODS) / 4,
+    ],
+    ["a policy without selector: itself", "AuthorizationPolicy", policyObject("ns1", undefined), 1],
+    [
+      "mutual TLS of a namespace: the pods in it",
+      "PeerAuthentication",
+      { metadata: { name: "m", namespace: "ns1" }, spec: { mtls: { mode: "STRICT" } } },
+      PODS,
+    ],
+    ["a waypoint: what names it", "Gateway", gatewayObject("ns2", "wp"), 1],
+    ["a Gateway that nobody names: nothing", "Gateway", gatewayObject("ns2", "other"), 0],
+    [
+      "a slice: itself",
+      "EndpointSlice",
+      { metadata: { name: "x", namespace: "ns1", labels: { "kubernetes.io/service-name": "s1" } } },
+      1,
+    ],
+  ];
+  for (const [name, kind, object, expected] of cases) {
+    it(name, () => {
+      const index = world();
+      index.flush();
+      const before = index.sizes.conversions;
+      index.put(kind, object);
+      index.flush();
+      assert.equal(index.sizes.conversions - before, expected);
+    });
+  }
+
+  it("an object that is given again unchanged is told of no more", () => {
+    const index = world();
+    index.flush();
+    index.put("Pod", podObject("ns1", "p7", "10.0.1.7", { app: "app3" }));
+    index.put("Service", serviceObject("ns1", "s1", { app: "app1" }));
+    assert.deepEqual(index.flush(), { puts: [], removes: [], statuses: [] });
+  });
+});
+
+describe("what a flush tells", () => {
+  it("is policies before services before workloads, and removals the other way round", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    index.put("Pod", podObject("a", "p", "10.0.0.1", { app: "x" }));
+    index.put("Service", serviceObject("a", "s", { app: "x" }));
+    index.put("AuthorizationPolicy", policyObject("a", { app: "x" }));
+    assert.deepEqual(shown(index.flush()), [
+      "+policy a/p",
+      "+service a/s.a.svc.cluster.local",
+      "+workload Kubernetes//Pod/a/p",
+    ]);
+    for (const [kind, name] of [
+      ["AuthorizationPolicy", "p"],
+      ["Service", "s"],
+      ["Pod", "p"],
+    ] as const)
+      index.remove(kind, "a", name);
+    assert.deepEqual(shown(index.flush()), [
+      "-workload Kubernetes//Pod/a/p",
+      "-service a/s.a.svc.cluster.local",
+      "-policy a/p",
+    ]);
+    assert.deepEqual(index.sizes.resources, { workload: 0, service: 0, policy: 0 });
+  });
+
+  it("is a put and no removal when a hostname changes hands", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    const entry = (name: string, day: number) => ({
+      metadata: { name, namespace: "a", creationTimestamp: `2026-01-0${day}T00:00:00Z` },
+      spec: { hosts: ["x.example"], resolution: "NONE" },
+    });
+    index.put("ServiceEntry", entry("old", 1));
+    index.put("ServiceEntry", entry("new", 2));
+    index.flush();
+    index.remove("ServiceEntry", "a", "old");
+    const { puts, removes, statuses } = index.flush();
+    assert.deepEqual(
+      puts.map((put) => put.kind === "service" && put.service.name),
+      ["new"],
+    );
+    assert.deepEqual(removes, []);
+    assert.deepEqual(
+      statuses.map(({ name, conditions }) => [name, conditions]),
+      [["new", []]],
+    );
+  });
+
+  it("follows a waypoint from missing to ready to gone", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    const labels = { "istio.io/use-waypoint": "wp" };
+    index.put("Service", {
+      ...serviceObject("a", "s", {}),
+      metadata: { name: "s", namespace: "a", generation: 7, labels },
+    });
+    const said = () =>
+      index.flush().statuses.map(({ conditions, generation, manager }) => [conditions[0]?.reason, generation, manager]);
+    assert.deepEqual(said(), [["WaypointIsNotReady", 7, "istio-ambient-service"]]);
+    index.put("Gateway", gatewayObject("a", "wp"));
+    assert.deepEqual(said(), [["WaypointAccepted", 7, "istio-ambient-service"]]);
+    index.remove("Gateway", "a", "wp");
+    assert.deepEqual(said(), [["WaypointIsNotReady", 7, "istio-ambient-service"]]);
+    index.put("Service", serviceObject("a", "s", {}));
+    assert.deepEqual(said(), [[undefined, undefined, "istio-ambient-service"]]);
+    index.remove("Service", "a", "s");
+    assert.deepEqual(said(), []);
+  });
+
+  it("takes back what a former process said", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    const status = { conditions: [{ type: "istio.io/WaypointBound", status: "True" }] };
+    index.put("Service", { ...serviceObject("a", "s", {}), status });
+    index.put("Service", { ...serviceObject("a", "t", {}), status: { conditions: [{ type: "Other" }] } });
+    assert.deepEqual(
+      index.flush().statuses.map(({ name, conditions }) => [name, conditions]),
+      [["s", []]],
+    );
+    index.put("Service", { ...serviceObject("a", "s", {}), status: {} });
+    assert.deepEqual(index.flush().statuses, []);
+  });
+
+  it("says it again of an object that was made anew", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    const made = (uid: string) => {
+      const metadata = { name: "s", namespace: "a", uid, labels: { "istio.io/use-waypoint": "wp" } };
+      index.put("Service", { ...serviceObject("a", "s", {}), metadata });
+      index.put("PeerAuthentication", { metadata: { name: "m", namespace: "a", uid }, spec: {} });
+      return index.flush().statuses.map(({ kind }) => kind);
+    };
+    assert.deepEqual(made("u1"), ["PeerAuthentication", "Service"]);
+    assert.deepEqual(made("u1"), []);
+    assert.deepEqual(made("u2"), ["PeerAuthentication", "Service"]);
+  });
+
+  it("tells a policy's new generation, though its conditions are the same", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    const policy = (generation: number) => ({ metadata: { name: "p", namespace: "a", generation }, spec: {} });
+    index.put("AuthorizationPolicy", policy(1));
+    index.flush();
+    index.put("AuthorizationPolicy", policy(2));
+    assert.deepEqual(
+      index.flush().statuses.map(({ generation }) => generation),
+      [2],
+    );
+  });
+
+  it("leaves out what no discovery selector selects, until one does", () => {
+    const discoverySelectors = [{ matchExpressions: [{ key: "mesh", operator: "NotIn", values: ["off"] }] }];
+    const index = new MeshIndex({ ...DEFAULT_MESH_SETTINGS, discoverySelectors });
+    const namespace = (mesh: string) => ({ metadata: { name: "a", labels: { mesh } } });
+    index.put("Namespace", namespace("off"));
+    index.put("Pod", podObject("a", "p", "10.0.0.1", {}));
+    index.put("Service", serviceObject("a", "s", {}));
+    index.put("Pod", podObject("b", "q", "10.0.0.2", {}));
+    assert.deepEqual(shown(index.flush()), ["+workload Kubernetes//Pod/b/q"]);
+    index.put("Namespace", namespace("on"));
+    assert.deepEqual(shown(index.flush()), ["+service a/s.a.svc.cluster.local", "+workload Kubernetes//Pod/a/p"]);
+    index.put("Namespace", namespace("off"));
+    assert.deepEqual(shown(index.flush()), ["-workload Kubernetes//Pod/a/p", "-service a/s.a.svc.cluster.local"]);
+  });
+
+  it("is everything that a new configuration changes", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    index.put("Pod", podObject("a", "p", "10.0.0.1", {}));
+    index.flush();
+    index.reconfigure({ ...DEFAULT_MESH_SETTINGS, clusterId: "c2" });
+    assert.deepEqual(shown(index.flush()), ["+workload c2//Pod/a/p", "-workload Kubernetes//Pod/a/p"]);
+    index.reconfigure({ ...DEFAULT_MESH_SETTINGS, clusterId: "c2" });
+    assert.deepEqual(shown(index.flush()), []);
+  });
+});
+
+/** Five namespaces of forty pods and four services, on ten nodes; one service asks for a waypoint. */
+function world(): MeshIndex {
+  const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+  for (let node = 0; node < NODES; node++) index.put("Node", { metadata: { name: `n${node}` } });
+  for (let ns = 0; ns < NAMESPACES; ns++) {
+    index.put("Namespace", { metadata: { name: `ns${ns}` } });
+    for (let s = 0; s < 4; s++) index.put("Service", serviceObject(`ns${ns}`, `s${s}`, { app: `app${s}` }));
+    for (let p = 0; p < PODS; p++)
+      index.put("Pod", podObject(`ns${ns}`, `p${p}`, `10.0.${ns}.${p}`, { app: `app${p % 4}` }));
+  }
+  const labels = { "istio.io/use-waypoint": "wp" };
+  index.put("Service", { metadata: { name: "s0", namespace: "ns2", labels }, spec: { ports: [{ port: 80 }] } });
+  return index;
+}
+
+function podObject(namespace: string, name: string, podIP: string, labels: Labels): KubeObjectLike {
+  const nodeName = `n${Number(name.slice(1)) % NODES || 0}`;
+  return { metadata: { name, namespace, labels }, spec: { nodeName }, status: { phase: "Running", podIP } };
+}
+
+function serviceObject(namespace: string, name: string, selector: Labels, port = 80): KubeObjectLike {
+  return { metadata: { name, namespace }, spec: { selector, ports: [{ port }] } };
+}
+
+function policyObject(namespace: string, matchLabels: Labels | undefined): KubeObjectLike {
+  return { metadata: { name: "p", namespace }, spec: matchLabels && { selector: { matchLabels } } };
+}
+
+function gatewayObject(namespace: string, name: string): KubeObjectLike {
+  return { metadata: { name, namespace }, status: { addresses: [{ value: "10.9.0.1" }] } };
+}
+
+function shown({ puts, removes }: MeshChanges): readonly string[] {
+  return [
+    ...puts.map((put) => `+${put.kind} ${resourceKey(put)}`),
+    ...removes.map(({ kind, key }) => `-${kind} ${key}`),
+  ];
+}
