@@ -144,7 +144,7 @@ export class TestNode implements AsyncDisposable {
       },
       spec: { nodeName: NODE, containers: [], ...fields.spec },
       status: fields.ip === false ? {} : { phase: "Running", podIP: pod.host.v4, podIPs: ips.map((ip) => ({ ip })) },
-    } as Pod);
+    });
   }
 
   /** A pod that runs already, in a namespace that says `ambient`; waits until it is captured. */

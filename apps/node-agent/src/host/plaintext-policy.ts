@@ -1,4 +1,4 @@
-import { type KubePolicy, PeerAuthentications, refusesPlaintext } from "@tulle/mesh/convert";
+import { PeerAuthentications, refusesPlaintext } from "@tulle/mesh/convert";
 import type { KubeObject } from "@tulle/store";
 import type { PlaintextPolicy } from "../lifecycle/entry.ts";
 import type { Pod } from "../objects.ts";
@@ -15,7 +15,7 @@ export class PeerAuthenticationPolicy implements PlaintextPolicy {
   }
 
   put(object: KubeObject): void {
-    if (this.#all.put(object as KubePolicy).affected !== "none") this.#onChange();
+    if (this.#all.put(object).affected !== "none") this.#onChange();
   }
 
   gone(object: KubeObject): void {

@@ -16,6 +16,15 @@ test("what a pod needs not say", () => {
   assert.deepEqual(config.excludedNamespaces, ["kube-system"]);
 });
 
+test("the plugin selects by the labels that the agent selects by", () => {
+  const text = "- podSelector: {matchLabels: {mesh: 'yes'}}";
+  const { enablement } = readInstallerConfig({ ...POD, AMBIENT_ENABLEMENT_SELECTOR: text }, noFiles);
+  assert.deepEqual(
+    enablement.map(({ podSelector }) => podSelector.matchLabels),
+    [{ mesh: "yes" }],
+  );
+});
+
 test("lists and addresses", () => {
   const config = readInstallerConfig(
     {

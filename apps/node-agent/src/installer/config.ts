@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
+import { parse } from "yaml";
+import { DEFAULT_ENABLEMENT, type EnablementSelector, readEnablement } from "../enrolment/selector.ts";
 import { hostPathOf } from "./host-path.ts";
 
 /** Where the CNI plugin goes and what its entry says. Paths are as the node agent's container sees them, unless called host's. */
@@ -26,6 +28,8 @@ export interface InstallerConfig {
   readonly releaseNamespace: string;
   /** EXCLUDE_NAMESPACES, comma list; default `kube-system`. */
   readonly excludedNamespaces: readonly string[];
+  /** AMBIENT_ENABLEMENT_SELECTOR, as the agent reads it: which pods may not start while there is no agent. */
+  readonly enablement: readonly EnablementSelector[];
 }
 
 const DEFAULT_BIN_DIR = "/host/opt/cni/bin";
@@ -50,6 +54,7 @@ export function readInstallerConfig(
   const releaseNamespace = text("POD_NAMESPACE") ?? text("SYSTEM_NAMESPACE");
   if (releaseNamespace === undefined)
     throw new Error("POD_NAMESPACE is not set: the namespace in which the node agent runs");
+  const selectors = text("AMBIENT_ENABLEMENT_SELECTOR");
   const hostBinDir = text("HOST_CNI_BIN_DIR") ?? hostPathOf(binDir, read) ?? DEFAULT_HOST_BIN_DIR;
   if (!hostBinDir.startsWith("/")) throw new Error(`HOST_CNI_BIN_DIR is ${hostBinDir}: give an absolute path`);
   return {
@@ -67,6 +72,7 @@ export function readInstallerConfig(
       .split(",")
       .map((name) => name.trim())
       .filter((name) => name !== ""),
+    enablement: selectors === undefined ? DEFAULT_ENABLEMENT : readEnablement(parse(selectors)),
   };
 }
 

@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, test } from "node:test";
 import { type Log, silentLog, sleep } from "@tulle/base";
+import { DEFAULT_ENABLEMENT } from "../enrolment/selector.ts";
 import type { InstallerConfig } from "./config.ts";
 import { type Installer, startInstaller } from "./installer.ts";
 import type { PluginFiles } from "./plugin-files.ts";
@@ -47,6 +48,7 @@ function node(options: { readonly conf?: Readonly<Record<string, string>> } = {}
     apiServer: "https://10.96.0.1:443",
     releaseNamespace: "istio-system",
     excludedNamespaces: ["kube-system"],
+    enablement: DEFAULT_ENABLEMENT,
   };
   for (const dir of [config.binDir, config.confDir, config.runDir, config.pluginFolder, config.serviceAccountDir])
     mkdirSync(dir);
@@ -116,18 +118,29 @@ test("the entry goes to the end of the first valid configuration, which keeps it
 test("the entry has the fields of upstream's", async () => {
   const n = node({ conf: { "10-lab.conflist": PRIMARY } });
   await n.start().whenReady();
+  const mode = "istio.io/dataplane-mode";
   const recorded = {
     ambient_enabled: true,
     cni_agent_run_dir: n.config.runDir,
+    dns: {},
+    enable_ambient_detection_retry: false,
+    enablement_selectors: [
+      { namespaceSelector: {}, podSelector: { matchLabels: { [mode]: "ambient" } } },
+      {
+        namespaceSelector: { matchLabels: { [mode]: "ambient" } },
+        podSelector: { matchExpressions: [{ key: mode, operator: "NotIn", values: ["none"] }] },
+      },
+    ],
     exclude_namespaces: ["kube-system"],
+    ipam: {},
     name: "istio-cni",
+    native_nftables: true,
+    plugin_log_level: "info",
     pod_namespace: "istio-system",
     type: "istio-cni",
   };
-  const { plugins } = JSON.parse(readFileSync(n.conf("10-lab.conflist"), "utf8")) as {
-    plugins: Record<string, unknown>[];
-  };
-  assert.partialDeepStrictEqual(plugins.at(-1), recorded);
+  const { plugins } = JSON.parse(readFileSync(n.conf("10-lab.conflist"), "utf8")) as { plugins: object[] };
+  assert.deepEqual(plugins.at(-1), recorded);
 });
 
 test("a single plugin's configuration becomes a list under its own name, and single again", async () => {

@@ -58,7 +58,7 @@ export async function continueLeaving(entry: Entry, tools: Tools, all?: Departur
     }
   }
   await tools.zds.del(entry.uid);
-  await removeWhenReleased(entry);
+  await removeWhenReleased(pathOf(member), overdue ? 0 : RELEASE_POLLS);
   member.namespace.close();
   entry.member = undefined;
   entry.leaving = undefined;
@@ -119,10 +119,8 @@ function waitFor(entry: Entry, tools: Tools, all: Departure | undefined): number
   return 0;
 }
 
-async function removeWhenReleased(entry: Entry): Promise<void> {
-  if (entry.member === undefined) return;
-  const path = pathOf(entry.member);
-  for (let i = 0; i < RELEASE_POLLS; i++) {
+async function removeWhenReleased(path: string, polls: number): Promise<void> {
+  for (let i = 0; i < polls; i++) {
     if ((await removePodRules(path)) === 0) return;
     await sleep(RELEASE_POLL_MS);
   }
