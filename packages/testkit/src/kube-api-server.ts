@@ -1,6 +1,17 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { get } from "node:https";
 import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
@@ -32,7 +43,7 @@ const READY_MS = 90_000;
 
 /** Starts both and waits until the API server answers. Rejects with what is missing or with the end of the log. */
 export async function startKubeApiServer(): Promise<KubeApiServer> {
-  const programs = { etcd: find("etcd"), apiserver: apiserverPath() };
+  const programs = { etcd: find("etcd"), apiserver: kubernetesProgram() };
   const folder = mkdtempSync(join(tmpdir(), "tulle-apiserver-"));
   const [etcdPort, peerPort, port] = await freePorts(3);
   const etcdUrl = `http://127.0.0.1:${etcdPort}`;
@@ -104,11 +115,17 @@ export async function startKubeApiServer(): Promise<KubeApiServer> {
   };
 }
 
-function apiserverPath(): string {
-  const cache = process.env.TULLE_CLUSTER_CACHE ?? join(homedir(), ".cache", "tulle", "cluster");
-  const path = join(cache, "bin", "kube-apiserver");
-  if (existsSync(path)) return path;
-  throw new Error(`${path} is missing: build the cluster's binaries first (test/cluster, or npm run cluster)`);
+/**
+ * The program that test/cluster/build makes: all of Kubernetes in one, told by the name under which it is called. Its folder
+ * in the cache is named by what it is built from; the newest is that of the sources of now.
+ */
+function kubernetesProgram(): string {
+  const { TULLE_CLUSTER_CACHE: own, XDG_CACHE_HOME: caches } = process.env;
+  const cache = own || join(caches || join(homedir(), ".cache"), "tulle", "cluster");
+  const built = globSync("kube-all/*/kube-all", { cwd: cache }).map((path) => join(cache, path));
+  const newest = built.toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
+  if (newest === undefined) throw new Error(`there is no kube-all in ${cache}: run test/cluster/build first`);
+  return newest;
 }
 
 function find(program: string): string {
@@ -121,7 +138,7 @@ function find(program: string): string {
 function run(folder: string, name: string, program: string, args: readonly string[]): ChildProcess {
   const log = openSync(join(folder, `${name}.log`), "a");
   try {
-    const child = spawn(program, args, { stdio: ["ignore", log, log], cwd: folder });
+    const child = spawn(program, args, { argv0: name, stdio: ["ignore", log, log], cwd: folder });
     child.on("error", () => {
       // The wait for readiness reports it: the child has no exit code then, but a failed start.
     });

@@ -56,7 +56,7 @@ export class KubeApi {
     this.#base = new URL(connection.server);
     this.#timeoutMs = options.timeoutMs ?? REQUEST_TIMEOUT_MS;
     this.#userAgent = options.userAgent ?? "tulle";
-    const common = { keepAlive: true, keepAliveMsecs: KEEPALIVE_AFTER_MS };
+    const common = { keepAlive: true };
     const module = this.#base.protocol === "http:" ? http : https;
     this.#requests = new module.Agent({
       ...common,
@@ -199,6 +199,8 @@ export class KubeApi {
     const module = this.#base.protocol === "http:" ? http : https;
     return new Promise((resolve, reject) => {
       const sent = module.request(options, resolve);
+      // The agent's own setting counts for idle connections only; a watch is never idle in its eyes.
+      sent.on("socket", (socket) => socket.setKeepAlive(true, KEEPALIVE_AFTER_MS));
       sent.on("error", (error: NodeJS.ErrnoException) => {
         const died = sent.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE");
         reject(died ? new DeadConnectionError(error.message, { cause: error }) : error);

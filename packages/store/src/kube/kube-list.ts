@@ -27,7 +27,6 @@ export async function listAll<T extends KubeObject>(
   selection: Selection | undefined,
   options: { readonly pageSize: number; readonly signal?: AbortSignal | undefined },
 ): Promise<KubeList<T>> {
-  const type = { apiVersion: apiVersionOf(kind), kind: kind.kind };
   let items: T[] = [];
   let token: string | undefined;
   let restarts = 0;
@@ -46,8 +45,19 @@ export async function listAll<T extends KubeObject>(
       token = undefined;
       continue;
     }
-    for (const item of page.items ?? []) items.push({ ...item, ...type });
+    for (const item of page.items ?? []) items.push(tidy(kind, item));
     token = page.metadata.continue === "" ? undefined : page.metadata.continue;
     if (token === undefined) return { items, resourceVersion: page.metadata.resourceVersion ?? "0" };
   }
+}
+
+/**
+ * An object as it is kept: with apiVersion and kind, which the API leaves out of lists, and without managed fields, which are
+ * often a third of an object and which nobody here reads.
+ */
+export function tidy<T extends KubeObject>(kind: ResourceKind<T>, object: T): T {
+  const { managedFields: _managedFields, ...metadata } = object.metadata as KubeObject["metadata"] & {
+    readonly managedFields?: unknown;
+  };
+  return { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind, metadata };
 }

@@ -2,10 +2,9 @@ import type { IncomingMessage } from "node:http";
 import { Backoff, type Clock, type Log, messageOf, type Random, sleep } from "@tulle/base";
 import type { KubeObject, ResourceKind, Selection } from "../contract.ts";
 import type { FollowedObjects } from "../followed-objects.ts";
-import { apiVersionOf } from "../kinds.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { errorOfStatus, isExpired, KubeApiError, type KubeStatus } from "./kube-error.ts";
-import { listAll } from "./kube-list.ts";
+import { listAll, tidy } from "./kube-list.ts";
 import { collectionPath, describe, selectionQuery } from "./kube-path.ts";
 
 export interface KubeWatchOptions<T extends KubeObject> {
@@ -157,7 +156,7 @@ async function readWatch<T extends KubeObject>(options: KubeWatchOptions<T>, ver
       last = object.metadata.resourceVersion ?? last;
       if (event.type === "BOOKMARK") return;
       if (event.type === "DELETED") objects.remove(object.metadata, object);
-      else objects.put(withType(kind, object));
+      else objects.put(tidy(kind, object));
     });
     return last;
   } catch (error) {
@@ -203,11 +202,6 @@ function readLines(stream: IncomingMessage, take: (line: string) => void): Promi
     stream.on("error", fail);
     stream.on("close", () => reject(new Error("the connection of the watch broke")));
   });
-}
-
-/** Lists leave apiVersion and kind out of their items. */
-export function withType<T extends KubeObject>(kind: ResourceKind<T>, object: T): T {
-  return object.kind === undefined ? { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind } : object;
 }
 
 /** A controller that aborts with `signal` and can be aborted alone. */

@@ -19,9 +19,9 @@ import { apiVersionOf } from "../kinds.ts";
 import { KubeApi } from "./kube-api.ts";
 import type { KubeConnection } from "./kube-connection.ts";
 import { isPatchMisfit, KubeApiError } from "./kube-error.ts";
-import { listAll, PAGE_SIZE } from "./kube-list.ts";
+import { listAll, PAGE_SIZE, tidy } from "./kube-list.ts";
 import { checkRef, collectionPath, describe, objectPath } from "./kube-path.ts";
-import { followKind, WATCH_TIMINGS, type WatchTimings, withType } from "./kube-watch.ts";
+import { followKind, WATCH_TIMINGS, type WatchTimings } from "./kube-watch.ts";
 
 export interface KubernetesStoreOptions {
   readonly connection: KubeConnection;
@@ -80,7 +80,8 @@ export class KubernetesStore implements Store {
 
   async get<T extends KubeObject>(kind: ResourceKind<T>, ref: ObjectRef): Promise<T | undefined> {
     try {
-      return await this.api.request<T>("GET", objectPath(kind, ref), { what: describe("get", kind, ref) });
+      const object = await this.api.request<T>("GET", objectPath(kind, ref), { what: describe("get", kind, ref) });
+      return tidy(kind, object);
     } catch (error) {
       if (error instanceof KubeApiError && error.code === "NOT_FOUND") return undefined;
       throw error;
@@ -126,19 +127,20 @@ export class KubernetesStore implements Store {
       what: describe("create", kind, object.metadata),
       body: { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind },
     });
-    return withType(kind, created);
+    return tidy(kind, created);
   }
 
   async apply<T extends KubeObject>(kind: ResourceKind<T>, object: KubeObject, options: ApplyOptions): Promise<T> {
     // The API server refuses an applied object that has them, and what a watch gave has them.
     const { managedFields: _managedFields, ...metadata } = object.metadata as ObjectMeta & Record<string, unknown>;
-    return this.api.request<T>("PATCH", objectPath(kind, object.metadata, options.subresource), {
+    const applied = await this.api.request<T>("PATCH", objectPath(kind, object.metadata, options.subresource), {
       what: describe("patch", kind, object.metadata),
       query: { fieldManager: options.manager, force: String(options.force ?? true) },
       contentType: "application/apply-patch+yaml",
       body: { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind, metadata },
       signal: options.signal,
     });
+    return tidy(kind, applied);
   }
 
   async patch<T extends KubeObject>(
@@ -149,13 +151,14 @@ export class KubernetesStore implements Store {
   ): Promise<T> {
     const what = describe("patch", kind, ref);
     try {
-      return await this.api.request<T>("PATCH", objectPath(kind, ref, options.subresource), {
+      const patched = await this.api.request<T>("PATCH", objectPath(kind, ref, options.subresource), {
         what,
         query: { fieldManager: this.#options.component },
         contentType: PATCH_TYPES[patch.type],
         body: patch.body,
         signal: options.signal,
       });
+      return tidy(kind, patched);
     } catch (error) {
       if (patch.type === "json" && patch.body.some(({ op }) => op === "test") && isPatchMisfit(error)) {
         throw new KubeApiError(
