@@ -20,7 +20,7 @@ import { otherMeshes } from "../install/conflicts.ts";
 import { INSTALLED_KINDS } from "../install/prune.ts";
 import { versionProblem } from "../install/versions.ts";
 import type { Cluster } from "../kube/cluster.ts";
-import { badConditions, isOurs, meshedPods, nodeStates, partStates } from "./parts.ts";
+import { badConditions, isOurs, meshedPods, nodeStates, partStates, withReasons } from "./parts.ts";
 
 /** What can be wrong with a cluster before and after the installation. */
 
@@ -196,8 +196,8 @@ async function* roots(store: Store): AsyncGenerator<Finding> {
 async function* pods(store: Store, namespace: string): AsyncGenerator<Finding> {
   const namespaces = await store.list<KubeObject>(NAMESPACE);
   const all = await store.list(POD);
-  const meshed = meshedPods(all, namespaces);
-  const missed = meshed.filter(({ captured, pod }) => !captured && pod.status?.phase === "Running");
+  const meshed = await withReasons(store, meshedPods(all, namespaces));
+  const missed = meshed.filter(({ captured }) => !captured);
   if (missed.length === 0) yield ok(`all ${meshed.length} meshed pods are captured`);
   for (const { pod, reason } of missed.slice(0, MAX_NAMED)) {
     yield failed(

@@ -1,4 +1,14 @@
-import { DAEMON_SET, DEPLOYMENT, type KubeObject, NODE, type Node, type Pod, POD, type Store } from "@tulle/store";
+import {
+  DAEMON_SET,
+  DEPLOYMENT,
+  EVENT,
+  type KubeObject,
+  NODE,
+  type Node,
+  type Pod,
+  POD,
+  type Store,
+} from "@tulle/store";
 import { CAPTURED_CONDITION, DATAPLANE_MODE_LABEL, REDIRECTION_ANNOTATION } from "@tulle/base";
 import { INSTALLATION_LABEL, ISTIOD, NODE_AGENT, VERSION_LABEL, ZTUNNEL } from "../install/manifests/common.ts";
 import { rolloutState } from "../install/rollout.ts";
@@ -90,6 +100,39 @@ export function meshedPods(
       const said = condition?.status === "False" ? `${condition.reason ?? ""}: ${condition.message ?? ""}` : undefined;
       return { pod, captured, reason: captured ? undefined : (said ?? annotated ?? pod.status?.phase) };
     });
+}
+
+/** Reasons looked up for pods that do not start: each costs a request. */
+const MAX_LOOKED_UP = 10;
+/** Runtimes wrap one error into the other: the end says what went wrong. */
+const MAX_MESSAGE = 300;
+
+/** The same pods; those that do not start say why, from their Events. */
+export async function withReasons(store: Store, pods: readonly MeshedPod[]): Promise<MeshedPod[]> {
+  let lookups = 0;
+  const told: MeshedPod[] = [];
+  for (const entry of pods) {
+    const { pod, captured } = entry;
+    if (captured || pod.status?.phase !== "Pending" || lookups++ >= MAX_LOOKED_UP) {
+      told.push(entry);
+      continue;
+    }
+    const { namespace = "", uid = "" } = pod.metadata;
+    const events = await store.list<KubeObject>(EVENT, {
+      namespace,
+      fields: { "involvedObject.uid": uid, type: "Warning" },
+    });
+    const latest = events.map(textOf).toSorted((a, b) => (a.at < b.at ? 1 : -1))[0];
+    told.push(latest === undefined ? entry : { ...entry, reason: `${latest.reason}: ${latest.message}` });
+  }
+  return told;
+}
+
+function textOf(event: KubeObject): { readonly at: string; readonly reason: string; readonly message: string } {
+  const text = (name: string) => (typeof event[name] === "string" ? event[name] : "");
+  const said = text("message").replaceAll(/\s+/g, " ");
+  const message = said.length > MAX_MESSAGE ? `…${said.slice(-MAX_MESSAGE)}` : said;
+  return { at: text("lastTimestamp") || text("eventTime"), reason: text("reason"), message };
 }
 
 export interface BadCondition {

@@ -22,6 +22,7 @@ import {
   type NodeState,
   type PartState,
   partStates,
+  withReasons,
 } from "./parts.ts";
 
 export interface StatusFlags extends ClusterFlags {
@@ -72,7 +73,7 @@ async function gather(context: CliContext, flags: StatusFlags): Promise<MeshStat
       "install it (tulle install), or name the namespace with --istio-namespace",
     );
   }
-  const pods = meshedPods(await store.list(POD), await store.list<KubeObject>(NAMESPACE));
+  const pods = await withReasons(store, meshedPods(await store.list(POD), await store.list<KubeObject>(NAMESPACE)));
   const conditions: BadCondition[] = [];
   for (const kind of JUDGED) conditions.push(...badConditions(kind.kind, await listIfServed(store, kind)));
   return {

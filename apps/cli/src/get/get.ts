@@ -52,7 +52,7 @@ export async function get(context: CliContext, flags: GetFlags, kindName: string
     return;
   }
   if (shown.length === 0) {
-    stderr.write(`There is no ${resourceName(kind)}${where}.\n`);
+    stderr.write(`No ${resourceName(kind)}${where}.\n`);
     return;
   }
   const wide = flags.output === "wide";

@@ -61,7 +61,11 @@ interface Refusal {
 
 function opened(socket: WebSocket): Promise<Refusal | undefined> {
   return new Promise((resolve) => {
-    socket.once("open", () => resolve(undefined));
+    socket.once("open", () => {
+      // The first bytes may have come with the answer: nobody listens yet.
+      socket.pause();
+      resolve(undefined);
+    });
     socket.on("error", (error) => resolve({ status: 0, text: messageOf(error) }));
     socket.once("unexpected-response", (request, response) => {
       const status = response.statusCode ?? 0;

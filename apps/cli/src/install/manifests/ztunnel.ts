@@ -1,5 +1,6 @@
 import { CONTROL_PLANE_PORT, METRICS_PORT, READINESS_PORT, ROOT_CERT_CONFIG_MAP, TOKEN_AUDIENCE } from "@tulle/base";
 import type { KubeObject } from "@tulle/store";
+import { VERSION } from "../../version.ts";
 import {
   CRITICAL,
   environment,
@@ -123,6 +124,7 @@ function container(input: ManifestInput, grace: number): object {
         ["NETWORK", network === "" ? undefined : network],
         ["RUST_LOG", level],
         ["ISTIO_META_CLUSTER_ID", values["global.multiCluster.clusterName"]],
+        ["ISTIO_META_ISTIO_VERSION", VERSION],
         ["INPOD_ENABLED", "true"],
         ["IPV6_ENABLED", values["cni.ambient.ipv6"] ? undefined : "false"],
         ["TERMINATION_GRACE_PERIOD_SECONDS", String(grace)],
