@@ -3,7 +3,8 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { artifactFolder, COMPONENTS } from "./artifacts.ts";
 import { build } from "./build.ts";
-import { type Cluster, existingCluster } from "./cluster.ts";
+import type { Cluster } from "./cluster.ts";
+import { existingCluster } from "./clusters.ts";
 import { nodeName } from "./settings.ts";
 
 const USAGE = `usage: npm run cluster -- COMMAND

@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { run, until } from "@tulle/lab";
 import { withLock } from "./cluster-folder.ts";
 import { ClusterSpace } from "./cluster-space.ts";
-import { removeAbandoned } from "./cluster.ts";
+import { removeAbandoned } from "./clusters.ts";
 
 /** Clusters without Kubernetes: namespaces, and what lives and dies with them. */
 

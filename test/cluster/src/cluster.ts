@@ -6,7 +6,6 @@ import {
   linkSync,
   mkdirSync,
   openSync,
-  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -21,7 +20,7 @@ import { ClusterSpace, startTime } from "./cluster-space.ts";
 import { makeBridge, PROGRAMS, startApi, startApiServer, startControllers, startRelays } from "./control-plane.ts";
 import { configureNode, removeAllCgroups, startNode, stopNode } from "./node.ts";
 import { kubeconfig, makePki } from "./pki.ts";
-import { type ClusterSettings, clusterSettings, clustersRoot, nodeName } from "./settings.ts";
+import { type ClusterSettings, clusterSettings, nodeName } from "./settings.ts";
 
 /** From a started kubelet to a node that is Ready: two seconds on a quiet machine. */
 const NODES_READY_LIMIT_MS = 120_000;
@@ -237,30 +236,6 @@ interface NodeObject {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
     readonly nodeInfo: { readonly bootID: string };
   };
-}
-
-/** The cluster of that name as it was brought up, with the number of nodes that it has. */
-export function existingCluster(settings: ClusterSettings = clusterSettings()): Cluster {
-  try {
-    const saved = JSON.parse(readFileSync(join(settings.folder, "settings.json"), "utf8")) as ClusterSettings;
-    return new Cluster({ ...settings, nodes: saved.nodes });
-  } catch {
-    // None is there: what is asked of it will say so.
-    return new Cluster(settings);
-  }
-}
-
-/** Takes down the clusters whose owner has ended without doing so. Returns their names. */
-export async function removeAbandoned(): Promise<string[]> {
-  const names = existsSync(clustersRoot()) ? readdirSync(clustersRoot()) : [];
-  const abandoned = names.filter((name) => {
-    const file = join(clustersRoot(), name, "owner");
-    if (!existsSync(file)) return false;
-    const [pid = "", start = ""] = readFileSync(file, "utf8").split(" ");
-    return startTime(Number(pid)) !== start;
-  });
-  for (const name of abandoned) await existingCluster(clusterSettings({ name })).down();
-  return abandoned;
 }
 
 function linkOrCopy(from: string, to: string): void {

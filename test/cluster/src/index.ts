@@ -1,7 +1,8 @@
 export { type ApiAnswer, ApiClient } from "./api-client.ts";
 export { COREDNS_IMAGE, LABBOX_IMAGE } from "./artifacts.ts";
 export { BridgeCapture } from "./bridge-capture.ts";
-export { Cluster, removeAbandoned } from "./cluster.ts";
+export { Cluster } from "./cluster.ts";
+export { existingCluster, removeAbandoned } from "./clusters.ts";
 export { containerPid, type PodObject, type PodReference, podReference } from "./containers.ts";
 export { ECHO_PORTS, type EchoAnswer, type EchoOptions, echo, echoAnswer } from "./echo.ts";
 export { HeldConnection, type HoldFailure, type HoldOptions } from "./held-connection.ts";

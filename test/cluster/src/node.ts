@@ -9,6 +9,8 @@ import { cgroupName, cgroupPrefix, type ClusterSettings, nodeAddress, nodeName, 
 /** PID 1 of a node. */
 const NODE_INIT = join(import.meta.dirname, "..", "node", "node-init");
 const CGROUPS = "/sys/fs/cgroup";
+/** What kubelet asks of the cgroup that it is given. */
+const KUBELET_CONTROLLERS = new Set(["cpu", "cpuset", "hugetlb", "io", "memory", "pids"]);
 /** Processes that were killed a moment ago still hold their cgroup. */
 const CGROUP_LIMIT_MS = 10_000;
 /** From nothing to a container runtime with its images, on a busy machine. */
@@ -117,6 +119,7 @@ function cgroupRoots(): string[] {
 
 function makeCgroups(name: string): void {
   for (const root of cgroupRoots()) {
+    if (root === CGROUPS) enableControllers(root);
     const folder = join(root, name);
     mkdirSync(folder, { recursive: true });
     // Version 1 gives a new cpuset neither CPUs nor memory.
@@ -124,6 +127,22 @@ function makeCgroups(name: string): void {
       const from = join(root, file);
       if (root !== CGROUPS && existsSync(from)) writeFileSync(join(folder, file), readFileSync(from));
     }
+  }
+}
+
+/** Version 2 gives a cgroup only the controllers that its parent hands down. */
+function enableControllers(root: string): void {
+  const words = (file: string) => readFileSync(join(root, file), "utf8").trim().split(" ");
+  const handedDown = new Set(words("cgroup.subtree_control"));
+  const missing = words("cgroup.controllers").filter((name) => KUBELET_CONTROLLERS.has(name) && !handedDown.has(name));
+  if (missing.length === 0) return;
+  try {
+    writeFileSync(join(root, "cgroup.subtree_control"), missing.map((name) => `+${name}`).join(" "));
+  } catch (error) {
+    throw new Error(
+      `${root} does not hand down ${missing.join(", ")}: in a container, move its processes into a cgroup below the root first`,
+      { cause: error },
+    );
   }
 }
 

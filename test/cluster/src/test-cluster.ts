@@ -1,7 +1,8 @@
 import { type CommandOptions, run, until } from "@tulle/lab";
 import { BridgeCapture } from "./bridge-capture.ts";
 import { build } from "./build.ts";
-import { Cluster, existingCluster, removeAbandoned } from "./cluster.ts";
+import { Cluster } from "./cluster.ts";
+import { existingCluster, removeAbandoned } from "./clusters.ts";
 import { containerPid, getPod, type PodObject, type PodReference, podReference } from "./containers.ts";
 import { HeldConnection, type HoldOptions } from "./held-connection.ts";
 import { Load, type LoadOptions } from "./load.ts";
