@@ -14,7 +14,8 @@ strip binutils
 curl curl
 nft nftables
 ip iproute2
-nsenter util-linux"
+nsenter util-linux
+unshare util-linux"
 
 # What a Kubernetes cluster in namespaces needs (test/cluster). The CNI plugins are in no PATH.
 cluster_tools="$start_tools

@@ -18,7 +18,15 @@ const CHROOT = whereIs("chroot");
 /** Node in a cold folder on a busy machine. */
 const PATIENCE = { timeout: 30_000, encoding: "utf8" } as const;
 
-before(() => unpack(image, rootfs));
+/** Their code beside ztunnel's, on the same base. */
+const others = ["control-plane", "node-agent"].map((wanted) => {
+  const made = makeImage(IMAGES.find(({ name }) => name === wanted) as ImageDefinition);
+  return { ...made, layers: made.layers.slice(1) };
+});
+
+before(() => {
+  for (const one of [image, ...others]) unpack(one, rootfs);
+});
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs a program with nothing but the image's files, as somebody who may not write there. */
@@ -31,7 +39,8 @@ test("everything an app imports is there, with its types erased", () => {
     /\.(test|d)\.|\.ts$/.test(path),
   );
   assert.deepEqual(sources, []);
-  const modules = ["apps/ztunnel/src/wire.js", "apps/ztunnel/src/data/thread.js"];
+  const apps = ["ztunnel", "control-plane", "node-agent"].map((name) => `apps/${name}/src/wire.js`);
+  const modules = [...apps, "apps/ztunnel/src/data/thread.js"];
   const { stderr, status } = inside("/usr/bin/node", "-e", modules.map((path) => `import("/app/${path}");`).join(""));
   assert.equal(status, 0, stderr);
 });
@@ -51,10 +60,27 @@ test("Node's OpenSSL and node:ffi work without the build machine's symbols", () 
   );
 });
 
-test("curl is there with its libraries, and no shell", () => {
-  const { stdout, stderr } = inside("/usr/bin/curl", "--version");
-  assert.match(stdout, /^curl \d/, stderr);
-  assert.notEqual(inside("/bin/sh", "-c", "true").status, 0);
+for (const [program, argument] of [
+  ["/usr/bin/curl", "--version"],
+  ["/usr/sbin/nft", "--version"],
+  ["/usr/sbin/ip", "-V"],
+  ["/usr/bin/nsenter", "--version"],
+  ["/usr/bin/unshare", "--version"],
+]) {
+  test(`${program} is there with its libraries`, () => {
+    const { status, stderr } = inside(program ?? "", argument ?? "");
+    assert.equal(status, 0, stderr);
+  });
+}
+
+test("no shell but the node agent's", () => {
+  for (const { name, programs = {} } of IMAGES) {
+    if (name !== "node-agent")
+      assert.deepEqual(
+        Object.keys(programs).filter((program) => program !== "curl"),
+        [],
+      );
+  }
 });
 
 test("the same sources give the same image", () => {
