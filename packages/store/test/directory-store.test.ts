@@ -65,6 +65,36 @@ describe("the user's directory", () => {
     await until("no problems", () => again.problems.length === 0);
   });
 
+  test("a stricter check refuses a document with its line, and objects that do not go together by their file", async () => {
+    await using mesh = makeMesh();
+    mesh.write("a.yaml", policy("p", "DENY"));
+    mesh.write("b.yaml", `${namespaceYaml("shop")}---\n${policy("q", "AUDIT")}`);
+    mesh.write("c.yaml", policy("r", "DENY"));
+    const changes: number[] = [];
+    await using store = await mesh.open({
+      onImported: (result) => changes.push(result.changes),
+      checks: {
+        document: (value, report) => {
+          const { spec } = value as { readonly spec?: { readonly action?: string } };
+          if (spec?.action === "AUDIT") report(["spec", "action"], "no audits");
+        },
+        together: (declared) =>
+          declared
+            .filter(({ object }) => object.metadata.name === "r" && declared.length > 1)
+            .map(({ file, line }) => ({ file, line, message: "r stands alone" })),
+      },
+    });
+    assert.deepEqual(store.problems.map(formatProblem).sort(), ["b.yaml:10: no audits", "c.yaml:1: r stands alone"]);
+    assert.deepEqual(
+      (await store.list(AUTHORIZATION_POLICY)).map(({ metadata }) => metadata.name),
+      ["p"],
+    );
+    assert.deepEqual(changes, [1]);
+    const replaced = await mesh.change(store, AUTHORIZATION_POLICY, () => mesh.write("a.yaml", policy("p", "ALLOW")));
+    assert.deepEqual(replaced.calls, ["put p ALLOW"]);
+    await until("the change to be told", () => changes.slice(1).includes(1));
+  });
+
   test("a file that was never good gives nothing at all", async () => {
     await using mesh = makeMesh();
     mesh.write("a.yaml", `${policy("p", "DENY")}---\n${policy("q", "DENY", "nowhere")}`);

@@ -20,12 +20,12 @@ import { checkRef, describe } from "../kube/kube-path.ts";
 import { FolderWatch } from "./folder-watch.ts";
 import { expiredEvents } from "./event-expiry.ts";
 import { ImportSchedule } from "./import-schedule.ts";
-import { Importer, keyOf } from "./importer.ts";
+import { Importer, type ImportResult, keyOf, type TogetherCheck } from "./importer.ts";
 import { applyObject, createdRecord, type Moment, patchedRecord } from "./record-change.ts";
 import { selects } from "./selection.ts";
 import { type ObjectKey, StateFolder, type StateRecord } from "./state-folder.ts";
 import { SETTLE_MS, UserDirectory } from "./user-directory.ts";
-import type { Problem } from "./yaml-documents.ts";
+import type { DocumentCheck, Problem } from "./yaml-documents.ts";
 
 export interface DirectoryStoreOptions {
   /** The user's YAML, only read. Undefined: only what Tulle writes. */
@@ -40,6 +40,10 @@ export interface DirectoryStoreOptions {
   readonly random?: Random;
   /** Called with all that is wrong in the user's directory, whenever that changes. Default: the log. */
   readonly onProblems?: (problems: readonly Problem[]) => void;
+  /** Called after each look at the user's directory. */
+  readonly onImported?: (result: ImportResult) => void;
+  /** Stricter than the store itself, as schemas and admission are on a cluster. Only one process should have a directory then. */
+  readonly checks?: { readonly document?: DocumentCheck; readonly together?: TogetherCheck };
 }
 
 /** How long opening waits for a file that is being written. */
@@ -95,12 +99,21 @@ export class DirectoryStore implements Store {
       listener: (before, after) => this.#changed(before, after),
     });
     const importer = new Importer({
-      directory: options.directory === undefined ? undefined : new UserDirectory(options.directory, this.#clock),
+      directory:
+        options.directory === undefined
+          ? undefined
+          : new UserDirectory(options.directory, this.#clock, options.checks?.document),
       state: this.#state,
+      together: options.checks?.together,
       now: () => this.#now(),
       log: this.#log,
     });
-    this.#imports = new ImportSchedule({ importer, log: this.#log, onProblems: options.onProblems });
+    this.#imports = new ImportSchedule({
+      importer,
+      log: this.#log,
+      onProblems: options.onProblems,
+      onImported: options.onImported,
+    });
     const { component, instance = "" } = options;
     this.#events = new EventRecorder({ store: this, component, instance, log: this.#log, clock: this.#clock, random });
   }

@@ -1,5 +1,5 @@
 import { type Log, messageOf } from "@tulle/base";
-import type { Importer } from "./importer.ts";
+import type { Importer, ImportResult } from "./importer.ts";
 import { SETTLE_MS } from "./user-directory.ts";
 import { formatProblem, type Problem } from "./yaml-documents.ts";
 
@@ -11,6 +11,7 @@ export class ImportSchedule {
   readonly #importer: Importer;
   readonly #log: Log;
   readonly #onProblems: ((problems: readonly Problem[]) => void) | undefined;
+  readonly #onImported: ((result: ImportResult) => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #again = false;
@@ -21,10 +22,12 @@ export class ImportSchedule {
     readonly importer: Importer;
     readonly log: Log;
     readonly onProblems: ((problems: readonly Problem[]) => void) | undefined;
+    readonly onImported: ((result: ImportResult) => void) | undefined;
   }) {
     this.#importer = options.importer;
     this.#log = options.log;
     this.#onProblems = options.onProblems;
+    this.#onImported = options.onImported;
   }
 
   get problems(): readonly Problem[] {
@@ -33,13 +36,15 @@ export class ImportSchedule {
 
   /** Gives the milliseconds after which to run again, because a file is being written. Rejects with StoreError. */
   async run(): Promise<number | undefined> {
-    const { problems, againMs } = await this.#importer.run();
+    const result = await this.#importer.run();
+    const { problems, againMs } = result;
     const text = problems.map(formatProblem);
     if (text.join("\n") !== this.#problems.map(formatProblem).join("\n")) {
       this.#problems = problems;
       if (this.#onProblems !== undefined) this.#onProblems(problems);
       else for (const line of text) this.#log.warn(line);
     }
+    this.#onImported?.(result);
     return againMs;
   }
 

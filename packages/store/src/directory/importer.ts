@@ -11,7 +11,14 @@ export interface ImportResult {
   readonly problems: readonly Problem[];
   /** Import again after so many milliseconds: a file was being written. */
   readonly againMs: number | undefined;
+  /** Objects that this run added, replaced or removed. */
+  readonly changes: number;
 }
+
+/** A declared object and where it is written. */
+export type Declared = Pick<UserObject, "file" | "line" | "object">;
+/** What cannot be seen in one document alone. A file that is named is left out as a whole, and the rest judged anew. */
+export type TogetherCheck = (declared: readonly Declared[]) => readonly Problem[];
 
 /** There without being declared, as in a cluster in which Tulle is installed. */
 export const ALWAYS_NAMESPACES: readonly string[] = ["default", "istio-system", "kube-system"];
@@ -27,15 +34,19 @@ export class Importer {
   readonly #state: StateFolder;
   readonly #now: () => Moment;
   readonly #log: Log;
+  readonly #together: TogetherCheck | undefined;
   readonly #reported = new Set<string>();
+  #changes = 0;
 
   constructor(options: {
     readonly directory: UserDirectory | undefined;
     readonly state: StateFolder;
+    readonly together?: TogetherCheck | undefined;
     readonly now: () => Moment;
     readonly log: Log;
   }) {
     this.#directory = options.directory;
+    this.#together = options.together;
     this.#state = options.state;
     this.#now = options.now;
     this.#log = options.log;
@@ -46,13 +57,14 @@ export class Importer {
     return this.#state.locks.holdLong(IMPORT_LOCK, async () => {
       this.#state.scan();
       for (const name of ALWAYS_NAMESPACES) await this.#ensureNamespace(name);
-      if (this.#directory === undefined) return { problems: [], againMs: undefined };
+      if (this.#directory === undefined) return { problems: [], againMs: undefined, changes: 0 };
       try {
+        this.#changes = 0;
         return await this.#import(this.#directory);
       } catch (error) {
         if (error instanceof StoreError) throw error;
         const message = `cannot be read: ${messageOf(error)}; what it said last stays`;
-        return { problems: [{ file: this.#directory.path, line: 1, message }], againMs: undefined };
+        return { problems: [{ file: this.#directory.path, line: 1, message }], againMs: undefined, changes: 0 };
       }
     });
   }
@@ -82,7 +94,7 @@ export class Importer {
       await this.#drop(record);
     }
     this.#reportUnknownKinds(wanted.values());
-    return { problems, againMs };
+    return { problems, againMs, changes: this.#changes };
   }
 
   /** Moves files that declare what is declared elsewhere, or use an undeclared namespace, from good to bad. */
@@ -94,7 +106,11 @@ export class Importer {
   ): void {
     // One file out can leave another without its namespace: at most one round per file.
     for (let rounds = good.size; rounds >= 0; rounds--) {
-      const found = [...this.#duplicates(good, bad, records), ...undeclared(good, bad, records)];
+      const found = [
+        ...this.#duplicates(good, bad, records),
+        ...undeclared(good, bad, records),
+        ...this.#contradictions(good, bad, records),
+      ];
       if (found.length === 0) return;
       problems.push(...found);
       for (const { file } of found) {
@@ -102,6 +118,19 @@ export class Importer {
         bad.add(file);
       }
     }
+  }
+
+  #contradictions(
+    good: ReadonlyMap<string, FileContent>,
+    bad: ReadonlySet<string>,
+    records: readonly StateRecord[],
+  ): readonly Problem[] {
+    if (this.#together === undefined) return [];
+    const declared: Declared[] = [...good.values()].flatMap(({ objects }) => objects);
+    // Bad files stand as they were last.
+    for (const { object, user } of records)
+      if (user !== undefined && bad.has(user.file)) declared.push({ ...user, object });
+    return this.#together(declared).filter(({ file }) => good.has(file));
   }
 
   #duplicates(
@@ -145,6 +174,7 @@ export class Importer {
           return user.file === file && user.line === line ? before : { ...before, user: { file, line, hash } };
         }
         const after = applyObject(before, one.object, { writer: USER_WRITER, force: true, now: this.#now() });
+        this.#changes += 1;
         return { ...after, user: { file, line, hash } };
       });
     } catch (error) {
@@ -158,6 +188,7 @@ export class Importer {
     await this.#state.update(keyOf(object), (now) => {
       // Another process took it up again, or away.
       if (now === undefined || now.user?.hash !== user?.hash) return now;
+      this.#changes += 1;
       if (!always) return undefined;
       const bare = { apiVersion: object.apiVersion, kind: object.kind, metadata: { name: object.metadata.name } };
       const { user: _user, ...rest } = applyObject(now, bare, {

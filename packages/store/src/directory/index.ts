@@ -1,2 +1,3 @@
 export * from "./directory-store.ts";
-export { formatProblem, type Problem } from "./yaml-documents.ts";
+export type { Declared, ImportResult, TogetherCheck } from "./importer.ts";
+export { type DocumentCheck, formatProblem, type Path, type Problem, type Report } from "./yaml-documents.ts";

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, messageOf } from "@tulle/base";
-import { type FileContent, type Problem, readDocuments } from "./yaml-documents.ts";
+import { type DocumentCheck, type FileContent, type Problem, readDocuments } from "./yaml-documents.ts";
 
 export interface UserFiles {
   /** Undefined: being written at this moment, and not read before. */
@@ -29,11 +29,13 @@ interface Known {
 export class UserDirectory {
   readonly path: string;
   readonly #clock: Clock;
+  readonly #check: DocumentCheck | undefined;
   #known = new Map<string, Known>();
 
-  constructor(path: string, clock: Clock) {
+  constructor(path: string, clock: Clock, check?: DocumentCheck) {
     this.path = path;
     this.#clock = clock;
+    this.#check = check;
   }
 
   /** Throws what the file system says when the directory itself cannot be read. */
@@ -85,7 +87,7 @@ export class UserDirectory {
         },
       };
     }
-    return { stamp, content: readDocuments(name, bytes.toString("utf8")) };
+    return { stamp, content: readDocuments(name, bytes.toString("utf8"), this.#check) };
   }
 
   #look(name: string): { readonly stamp: string; readonly age: number } {

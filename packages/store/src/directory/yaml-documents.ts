@@ -27,8 +27,12 @@ export interface FileContent {
   readonly problems: readonly Problem[];
 }
 
-type Path = readonly (string | number)[];
-type Report = (path: Path, message: string) => void;
+/** Steps to a field: keys and indices. */
+export type Path = readonly (string | number)[];
+/** Tells of something wrong; the line is that of the deepest part of `path` that is written. */
+export type Report = (path: Path, message: string) => void;
+/** Looks at one document, as parsed. A document of which it reports something is not read any further. */
+export type DocumentCheck = (value: unknown, report: Report) => void;
 
 export const DEFAULT_NAMESPACE = "default";
 /** Aliases in one document; more is a bomb. */
@@ -50,7 +54,7 @@ export function formatProblem(problem: Problem): string {
 }
 
 /** Reads one file of one or more YAML documents; empty ones are skipped. What is wrong with one leaves the others readable. */
-export function readDocuments(file: string, text: string): FileContent {
+export function readDocuments(file: string, text: string, check?: DocumentCheck): FileContent {
   const lines = new LineCounter();
   const objects: UserObject[] = [];
   const problems: Problem[] = [];
@@ -70,7 +74,10 @@ export function readDocuments(file: string, text: string): FileContent {
       continue;
     }
     if (value === null || value === undefined) continue;
-    const object = readObject(value, (path, message) => problems.push({ file, line: lineOf(path), message }));
+    const report: Report = (path, message) => problems.push({ file, line: lineOf(path), message });
+    check?.(value, report);
+    if (problems.length > before) continue;
+    const object = readObject(value, report);
     if (object === undefined || problems.length > before) continue;
     const hash = createHash("sha256").update(JSON.stringify(object)).digest("hex").slice(0, 32);
     const namespaceLine = lineOf(["metadata", "namespace"]);
