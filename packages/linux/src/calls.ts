@@ -38,6 +38,7 @@ export const calls = library.getFunctions({
   eventfd: { arguments: [UINT, INT], return: INT },
   open: { arguments: [POINTER, INT, INT], return: INT },
   statx: { arguments: [INT, POINTER, INT, UINT, POINTER], return: INT },
+  unshare: { arguments: [INT], return: INT },
   setns: { arguments: [INT, INT], return: INT },
   prlimit: { arguments: [INT, INT, POINTER, POINTER], return: INT },
   signal: { arguments: [INT, SIZE], return: SIZE },

@@ -4,6 +4,7 @@ import { MeshError, type ErrorSide } from "@tulle/base";
 export const Errno = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
   EINTR: 4,
   EIO: 5,
   EBADF: 9,
@@ -44,6 +45,7 @@ export const Errno = {
 const TEXTS: Readonly<Record<keyof typeof Errno, string>> = {
   EPERM: "operation not permitted",
   ENOENT: "no such file or directory",
+  ESRCH: "no such process, or route",
   EINTR: "interrupted by a signal",
   EIO: "input/output error",
   EBADF: "the descriptor is closed",

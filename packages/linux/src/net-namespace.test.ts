@@ -54,6 +54,15 @@ test("a duplicate outlives its original, and closing twice is closing once", () 
   assert.notEqual(copy.enter(ownLink), ownLink());
 });
 
+test("a new namespace is another one than ours, and goes with its handle", () => {
+  const home = ownLink();
+  using made = NetNamespace.create();
+  assert.equal(ownLink(), home);
+  assert.notEqual(made.key, currentNamespaceKey());
+  assert.notEqual(made.enter(ownLink), home);
+  made.enter(() => assert.throws(() => NetNamespace.create(), /entered already/));
+});
+
 test("a handle without the file keeps the namespace, not the file", async () => {
   const bound = await LabNamespace.create("bound");
   const opened = NetNamespace.open(bound.path);

@@ -39,6 +39,25 @@ export class NetNamespace {
     return NetNamespace.adopt(openPath(path, "netns"));
   }
 
+  /** A new one, with nothing in it but a loopback device that is down; it ends with its last handle. Throws SystemError. */
+  static create(): NetNamespace {
+    if (inside) throw new Error("a network namespace is entered already: leave it first");
+    useHome();
+    const back = home as Home;
+    try {
+      if (calls.unshare(CLONE_NEWNET) < 0) throw new SystemError("make a network namespace", lastError());
+      let made: Descriptor;
+      try {
+        made = openPath(OWN_NAMESPACE, "netns");
+      } finally {
+        returnHome(back);
+      }
+      return NetNamespace.adopt(made);
+    } finally {
+      leaveHome();
+    }
+  }
+
   /** Takes over a descriptor of a namespace (and closes it when it is none). Throws SystemError. */
   static adopt(descriptor: Descriptor): NetNamespace {
     try {

@@ -1,9 +1,9 @@
-import { AF_INET, AF_INET6 } from "../constants.ts";
 import { Errno, SystemError } from "../errno.ts";
 import type { NetNamespace } from "../net-namespace.ts";
 import { ipFromBytes } from "@tulle/base";
-import { attributesOf, u32 } from "./message.ts";
+import { attributesOf } from "./message.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "./netlink-socket.ts";
+import { routingText } from "./routing.ts";
 
 /** What of a network namespace can be looked at for some microseconds, without any program (rtnetlink(7), nf_tables). */
 
@@ -17,19 +17,10 @@ export interface NamespaceState {
 }
 
 const RTM_GETADDR = 22;
-const RTM_GETROUTE = 26;
-const RTM_GETRULE = 34;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
-const RTA_TABLE = 15;
-/** Route cache statistics, different at each look. */
-const RTA_CACHEINFO = 12;
-/** Sizes of `struct ifaddrmsg`, `rtmsg` and `fib_rule_hdr`. */
+/** `struct ifaddrmsg`. */
 const IFADDRMSG_SIZE = 8;
-const RTMSG_SIZE = 12;
-const RULE_SIZE = 12;
-/** Offset of the 8-bit table number in `struct rtmsg`; larger numbers are in RTA_TABLE only. */
-const RTMSG_TABLE = 4;
 const RT_SCOPE_HOST = 254;
 /** NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN. */
 const GET_GENERATION = (10 << 8) | 16;
@@ -41,7 +32,7 @@ const NFGENMSG_SIZE = 4;
 export function readNamespaceState(namespace: NetNamespace, table: number): NamespaceState {
   return namespace.enter(() => {
     using route = NetlinkSocket.openHere(NETLINK_ROUTE);
-    return { rulesGeneration: generation(), routing: routing(route, table), addresses: addresses(route) };
+    return { rulesGeneration: generation(), routing: routingText(route, table), addresses: addresses(route) };
   });
 }
 
@@ -61,33 +52,6 @@ function addresses(route: NetlinkSocket): string[] {
     if (ip !== undefined && scope !== RT_SCOPE_HOST) found.push(ip);
   }
   return found;
-}
-
-function routing(route: NetlinkSocket, table: number): string {
-  const parts: string[] = [];
-  for (const family of [AF_INET, AF_INET6]) {
-    const header = Buffer.alloc(RULE_SIZE);
-    header[0] = family;
-    for (const { payload } of dumpOf(route, RTM_GETRULE, header)) parts.push(payload.toString("hex"));
-    for (const { payload } of dumpOf(route, RTM_GETROUTE, header)) {
-      const attributes = attributesOf(payload, RTMSG_SIZE);
-      if ((u32(attributes.get(RTA_TABLE)) ?? payload[RTMSG_TABLE]) !== table) continue;
-      attributes.delete(RTA_CACHEINFO);
-      const values = [...attributes].map(([type, value]) => `${type}=${value.toString("hex")}`);
-      parts.push(payload.toString("hex", 0, RTMSG_SIZE), ...values);
-    }
-  }
-  return parts.join(" ");
-}
-
-/** A kernel without IPv6 has no such table. */
-function dumpOf(route: NetlinkSocket, type: number, header: Buffer) {
-  try {
-    return route.dump(type, header);
-  } catch (error) {
-    if (error instanceof SystemError && error.errno === Errno.EOPNOTSUPP) return [];
-    throw error;
-  }
 }
 
 function generation(): number | undefined {

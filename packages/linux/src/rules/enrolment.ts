@@ -12,14 +12,7 @@ import {
   tablesOf,
 } from "./nftables.ts";
 import { podConnections } from "./pod-connections.ts";
-import {
-  applyRouting,
-  compareRouting,
-  type Routing,
-  readRouting,
-  removeRouting,
-  routingCommands,
-} from "./pod-routing.ts";
+import { applyRouting, compareRouting, type Routing, readRouting, removeRouting } from "./pod-routing.ts";
 import { drainingRules, GUARD_TABLE, guardRules, POD_TABLES, type PodRuleOptions, podRules } from "./pod-rules.ts";
 import { formatTransaction, type Table } from "./ruleset.ts";
 
@@ -85,7 +78,8 @@ export async function applyPodRules(namespace: string, options: PodRuleOptions =
       else notes.push(`${name} stays ${present} instead of ${wanted}: it cannot be written here`);
     }
     // Routing first: the rules rely on it from their first packet on.
-    await applyRouting(namespace, routing);
+    using entered = NetNamespace.open(namespace);
+    applyRouting(entered, routing);
     await applyTables(namespace, { remove: POD_TABLES, add: target.tables });
   }
   const { direct } = podConnections(namespace, options.probeIps);
@@ -123,8 +117,8 @@ export async function removePodRules(namespace: string, options: { readonly forc
     }
     await applyTables(namespace, { remove: POD_TABLES, add: [] });
   }
-  await removeRouting(namespace);
   using entered = NetNamespace.open(namespace);
+  removeRouting(entered);
   if (readSysctl(LOOSE.name, entered) === LOOSE.wanted) writeSysctl(LOOSE.name, LOOSE.kernelDefault, entered);
   return 0;
 }
@@ -141,12 +135,14 @@ export async function removeGuard(namespace: string): Promise<void> {
 
 /** Whether the guard is in force, whole. */
 export async function isGuarded(namespace: string): Promise<boolean> {
-  const desired = await rehearsed(guardRules(), []);
+  const desired = await rehearsed(guardRules(), undefined);
   return compareRulesets(desired, await listRuleset(namespace), new Set([tableKey(GUARD_TABLE)])).length === 0;
 }
 
 async function compare(namespace: string, target: Target): Promise<{ differences: string[]; routing: Routing[] }> {
-  const [ruleset, routing] = await Promise.all([listRuleset(namespace), readRouting(namespace, target.ipv6)]);
+  const ruleset = await listRuleset(namespace);
+  using entered = NetNamespace.open(namespace);
+  const routing = readRouting(entered, target.ipv6);
   const differences = [
     ...compareRulesets(target.ruleset, ruleset, OWN_TABLES),
     ...compareRouting(routing),
@@ -168,7 +164,7 @@ async function targetFor(namespace: string, options: PodRuleOptions): Promise<Ta
     if (readSysctl(IPV6_OFF, entered) === "0") {
       try {
         const tables = podRules({ ...options, ipv6: true });
-        return { tables, ruleset: await rehearsed(tables, routingCommands(true)), ipv6: true, notes };
+        return { tables, ruleset: await rehearsed(tables, { ipv6: true }), ipv6: true, notes };
       } catch (error) {
         if (!isRefusal(error)) throw error;
         notes.push(`IPv6 is dropped, because it cannot be captured on this kernel: ${messageOf(error)}`);
@@ -176,14 +172,20 @@ async function targetFor(namespace: string, options: PodRuleOptions): Promise<Ta
     } else notes.push("IPv6 is dropped, because it is off on the pod's loopback device");
   }
   const tables = podRules({ ...options, ipv6: false });
-  return { tables, ruleset: await rehearsed(tables, routingCommands(false)), ipv6: false, notes };
+  return { tables, ruleset: await rehearsed(tables, { ipv6: false }), ipv6: false, notes };
 }
 
-async function rehearsed(tables: readonly Table[], ipCommands: readonly string[]): Promise<CanonicalRuleset> {
-  const key = [...ipCommands, formatTransaction({ remove: [], add: tables })].join("\n");
+/** `routing`: with policy routing, as in a pod. */
+async function rehearsed(
+  tables: readonly Table[],
+  routing: { readonly ipv6: boolean } | undefined,
+): Promise<CanonicalRuleset> {
+  const key = `${routing?.ipv6}\n${formatTransaction({ remove: [], add: tables })}`;
   const known = rehearsals.get(key);
   if (known !== undefined) return known;
-  const ruleset = await rehearse(tables, ipCommands);
+  const ruleset = await rehearse(tables, (namespace) => {
+    if (routing !== undefined) applyRouting(namespace, readRouting(namespace, routing.ipv6));
+  });
   if (rehearsals.size >= MAX_REHEARSALS) rehearsals.delete(rehearsals.keys().next().value ?? "");
   rehearsals.set(key, ruleset);
   return ruleset;

@@ -1,3 +1,7 @@
+import { SystemError } from "../errno.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/netlink-socket.ts";
+import { setLoopbackUp } from "../netlink/routing.ts";
+import { NetNamespace } from "../net-namespace.ts";
 import { CommandError, run } from "./command.ts";
 import { formatTransaction, type Table, type TableName } from "./ruleset.ts";
 
@@ -44,14 +48,20 @@ export function tableKey({ family, name }: TableName): string {
 }
 
 /**
- * What nft and this kernel make of tables: they are loaded into a network namespace that exists for this only, after the
- * given `ip` commands. Throws CommandError when that cannot be done here.
+ * What nft and this kernel make of tables: they are loaded into a network namespace that exists for this only, after
+ * `prepare`. Throws CommandError or SystemError when that cannot be done here.
  */
-export async function rehearse(tables: readonly Table[], ipCommands: readonly string[]): Promise<CanonicalRuleset> {
-  const script =
-    'ip link set lo up && for words in "$@"; do ip $words || exit 1; done; nft -f - && nft -j list ruleset';
-  const args = ["--net", "--", "sh", "-c", script, "sh", ...ipCommands];
-  return canonicalRuleset(await run("unshare", args, { input: formatTransaction({ remove: [], add: tables }) }));
+export async function rehearse(
+  tables: readonly Table[],
+  prepare: (namespace: NetNamespace) => void,
+): Promise<CanonicalRuleset> {
+  using namespace = NetNamespace.create();
+  using route = NetlinkSocket.open(NETLINK_ROUTE, namespace);
+  setLoopbackUp(route);
+  prepare(namespace);
+  const path = `/proc/${process.pid}/fd/${namespace.descriptor}`;
+  await applyTables(path, { remove: [], add: tables });
+  return listRuleset(path);
 }
 
 /** In what `actual` differs from `desired`, one sentence each; tables that `desired` does not name are left out unless in `owned`. */
@@ -109,7 +119,7 @@ function same(a: CanonicalItem, b: CanonicalItem): boolean {
   return a.table === b.table && a.text === b.text;
 }
 
-/** Whether an error is nft's or ip's refusal, rather than a missing tool or a time-out. */
-export function isRefusal(error: unknown): error is CommandError {
-  return error instanceof CommandError && error.exitCode !== undefined;
+/** Whether an error is nft's or the kernel's refusal, rather than a missing tool or a time-out. */
+export function isRefusal(error: unknown): error is CommandError | SystemError {
+  return error instanceof SystemError || (error instanceof CommandError && error.exitCode !== undefined);
 }

@@ -1,71 +1,66 @@
 import { MARK_MASK, TPROXY_MARK } from "@tulle/base";
-import { CommandError, run } from "./command.ts";
+import type { NetNamespace } from "../net-namespace.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/netlink-socket.ts";
+import {
+  addLocalDefault,
+  addRule,
+  deleteRoute,
+  deleteRule,
+  listRoutes,
+  listRules,
+  LOOPBACK_INDEX,
+  type PolicyRule,
+  ROUTE_LOCAL,
+  type Route,
+  type RoutingFamily,
+} from "../netlink/routing.ts";
 
 /**
  * Policy routing in a pod (spec: l4-ztunnel §1.7): what carries the mark of ztunnel's connections to the application is
- * delivered locally, whatever its address is.
+ * delivered locally, whatever its address is. All of it is asked of the kernel directly and throws SystemError.
  */
-
-type Family = "-4" | "-6";
 
 /** Number of the table, Istio's. */
 export const ROUTING_TABLE = 100;
-const TABLE = String(ROUTING_TABLE);
 /** Before the main table (32766), with Istio's number. */
-const PREFERENCE = 32764;
-const MARK = `0x${TPROXY_MARK.toString(16)}`;
-const MASK = `0x${MARK_MASK.toString(16)}`;
-const RULE = `fwmark ${MARK}/${MASK} pref ${PREFERENCE} lookup ${TABLE}`;
-const ROUTE = `local default dev lo table ${TABLE}`;
-
-interface JsonRule {
-  readonly priority: number;
-  readonly fwmark?: string;
-  readonly fwmask?: string;
-  readonly table?: string;
-}
-
-interface JsonRoute {
-  readonly type?: string;
-  readonly dst?: string;
-  readonly dev?: string;
-}
-
-/** Arguments of `ip`, one line per command, that set up routing in a namespace where there is none yet. */
-export function routingCommands(ipv6: boolean): string[] {
-  return families(ipv6).flatMap((family) => [`${family} rule add ${RULE}`, `${family} route add ${ROUTE}`]);
-}
+const RULE: PolicyRule = { priority: 32764, mark: TPROXY_MARK, mask: MARK_MASK, table: ROUTING_TABLE };
+const RULE_TEXT = `fwmark 0x${RULE.mark.toString(16)}/0x${RULE.mask.toString(16)} pref ${RULE.priority} lookup ${RULE.table}`;
+const ROUTE_TEXT = `local default dev lo table ${ROUTING_TABLE}`;
 
 /** What is in force in a namespace, by family. */
 export interface Routing {
-  readonly family: Family;
-  readonly rules: readonly JsonRule[];
-  readonly routes: readonly JsonRoute[];
+  readonly family: RoutingFamily;
+  readonly rules: readonly PolicyRule[];
+  /** Of our table. */
+  readonly routes: readonly Route[];
 }
 
-/** Throws CommandError. */
-export function readRouting(namespace: string, ipv6: boolean): Promise<Routing[]> {
-  return Promise.all(families(ipv6).map((family) => readFamily(namespace, family)));
+export function readRouting(namespace: NetNamespace, ipv6: boolean): Routing[] {
+  using socket = NetlinkSocket.open(NETLINK_ROUTE, namespace);
+  return families(ipv6).map((family) => ({
+    family,
+    rules: listRules(socket, family),
+    routes: listRoutes(socket, family, ROUTING_TABLE),
+  }));
 }
 
-/** Adds what is missing, and takes what does not belong there out of the routing table. Throws CommandError. */
-export async function applyRouting(namespace: string, present: readonly Routing[]): Promise<void> {
+/** Adds what is missing, and takes what does not belong there out of the routing table. */
+export function applyRouting(namespace: NetNamespace, present: readonly Routing[]): void {
+  using socket = NetlinkSocket.open(NETLINK_ROUTE, namespace);
   for (const { family, rules, routes } of present) {
-    const lines: string[] = [];
-    if (!rules.some(isOurRule)) lines.push(`rule add ${RULE}`);
-    if (routes.length > 0 && !isOurTable(routes)) lines.push(`route flush table ${TABLE}`);
-    if (!isOurTable(routes)) lines.push(`route add ${ROUTE}`);
-    await batch(namespace, family, lines);
+    if (!rules.some(isOurRule)) addRule(socket, family, RULE);
+    if (isOurTable(routes)) continue;
+    for (const route of routes) if (!isOurRoute(route)) deleteRoute(socket, route);
+    addLocalDefault(socket, family, ROUTING_TABLE);
   }
 }
 
 /** Removes what is there of it, for both families. */
-export async function removeRouting(namespace: string): Promise<void> {
-  for (const { family, rules, routes } of await readRouting(namespace, true)) {
-    await batch(namespace, family, [
-      ...rules.filter(isOurRule).map(() => `rule del ${RULE}`),
-      ...routes.filter(isOurRoute).map(() => `route del ${ROUTE}`),
-    ]);
+export function removeRouting(namespace: NetNamespace): void {
+  using socket = NetlinkSocket.open(NETLINK_ROUTE, namespace);
+  for (const { family, rules, routes } of readRouting(namespace, true)) {
+    for (const rule of rules.filter(isOurRule)) deleteRule(socket, family, rule);
+    for (const route of routes.filter(isOurRoute)) deleteRoute(socket, route);
   }
 }
 
@@ -73,42 +68,25 @@ export async function removeRouting(namespace: string): Promise<void> {
 export function compareRouting(present: readonly Routing[]): string[] {
   const differences: string[] = [];
   for (const { family, rules, routes } of present) {
-    if (!rules.some(isOurRule)) differences.push(`ip ${family} rule: missing ${RULE}`);
-    if (!routes.some(isOurRoute)) differences.push(`ip ${family} route: missing ${ROUTE}`);
-    else if (!isOurTable(routes)) differences.push(`ip ${family} route: table ${TABLE} holds other routes`);
+    if (!rules.some(isOurRule)) differences.push(`ip ${family} rule: missing ${RULE_TEXT}`);
+    if (!routes.some(isOurRoute)) differences.push(`ip ${family} route: missing ${ROUTE_TEXT}`);
+    else if (!isOurTable(routes)) differences.push(`ip ${family} route: table ${ROUTING_TABLE} holds other routes`);
   }
   return differences;
 }
 
-async function readFamily(namespace: string, family: Family): Promise<Routing> {
-  const ask = async (...args: string[]) =>
-    (await run("ip", [family, "-j", ...args], { namespace }).catch(noneOf)) || "[]";
-  const [rules, routes] = await Promise.all([ask("rule"), ask("route", "show", "table", TABLE)]);
-  return { family, rules: JSON.parse(rules) as JsonRule[], routes: JSON.parse(routes) as JsonRoute[] };
+function isOurRule({ priority, mark, mask, table }: PolicyRule): boolean {
+  return priority === RULE.priority && mark === RULE.mark && mask === RULE.mask && table === RULE.table;
 }
 
-/** A kernel without IPv6, or a table in which there was never a route, answers with an error. */
-function noneOf(error: unknown): string {
-  if (error instanceof CommandError && /FIB table does not exist|not supported/.test(error.stderr)) return "[]";
-  throw error;
+function isOurRoute({ type, prefixLength, device }: Route): boolean {
+  return type === ROUTE_LOCAL && prefixLength === 0 && device === LOOPBACK_INDEX;
 }
 
-function isOurRule(rule: JsonRule): boolean {
-  return rule.priority === PREFERENCE && rule.fwmark === MARK && rule.fwmask === MASK && rule.table === TABLE;
-}
-
-function isOurRoute(route: JsonRoute): boolean {
-  return route.type === "local" && route.dst === "default" && route.dev === "lo";
-}
-
-function isOurTable(routes: readonly JsonRoute[]): boolean {
+function isOurTable(routes: readonly Route[]): boolean {
   return routes.length === 1 && routes.every(isOurRoute);
 }
 
-function families(ipv6: boolean): Family[] {
+function families(ipv6: boolean): RoutingFamily[] {
   return ipv6 ? ["-4", "-6"] : ["-4"];
-}
-
-async function batch(namespace: string, family: Family, lines: readonly string[]): Promise<void> {
-  if (lines.length > 0) await run("ip", [family, "-batch", "-"], { namespace, input: `${lines.join("\n")}\n` });
 }
