@@ -36,6 +36,12 @@ export const CAPTURED_CONDITION = "ambient.tulle.dev/Captured";
 /** Service, ServiceEntry, WorkloadEntry, Pod or Namespace: `true` lets traffic pass while the waypoint that it names does not exist. */
 export const WAYPOINT_OPTIONAL_ANNOTATION = "ambient.tulle.dev/waypoint-optional";
 
+/** Pod of a process of the local mesh: its process id. Node agents know ztunnel by it where pods are no containers. */
+export const PID_ANNOTATION = "tulle.dev/pid";
+/** The local mesh NAME has what it runs with in `RUN/NAME` (gone when it ends) and its objects in `STATE/NAME`. */
+export const LOCAL_RUN_FOLDER = "/run/tulle";
+export const LOCAL_STATE_FOLDER = "/var/lib/tulle";
+
 /** ConfigMap with the mesh's roots, in every namespace; key `root-cert.pem`. */
 export const ROOT_CERT_CONFIG_MAP = "istio-ca-root-cert";
 export const ROOT_CERT_KEY = "root-cert.pem";

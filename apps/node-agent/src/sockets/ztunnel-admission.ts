@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { PID_ANNOTATION } from "@tulle/base";
 import type { PeerCredentials } from "@tulle/linux";
 import type { Store } from "@tulle/store";
 import { ZTUNNEL_APP } from "../enrolment/decision.ts";
@@ -19,8 +20,6 @@ export interface AdmissionOptions {
   readonly readCgroup?: (pid: number) => string;
 }
 
-/** Written by the local mesh on the Pod of a ztunnel. */
-export const PID_ANNOTATION = "tulle.dev/pid";
 /** Uids of pods in paths of cgroups: with systemd's driver hyphens are underscores. */
 const POD_UID = /pod([0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12})(?=[./]|$)/g;
 
