@@ -1,5 +1,5 @@
 import type { Http2SecureServer, Http2ServerRequest, Http2Session, ServerHttp2Session } from "node:http2";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { type ConnectRouter, createContextKey, createContextValues, type HandlerContext } from "@connectrpc/connect";
 import { uriSans } from "./certificate.ts";
@@ -65,7 +65,8 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** A gRPC server over TLS (1.2 or later) for control-plane services. Resolves when it listens. */
 export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
   // Loaded here: a process that only calls others does not pay for them.
-  const [{ createSecureServer }, { connectNodeAdapter }] = await Promise.all([
+  const [{ createServer }, { createSecureServer }, { connectNodeAdapter }] = await Promise.all([
+    import("node:net"),
     import("node:http2"),
     import("@connectrpc/connect-node"),
   ]);
@@ -92,8 +93,16 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     },
     handler,
   );
-  server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
-  boundHandshakes(server, options);
+  // In front of TLS, because a socket that TLS has taken over cannot be refused any more.
+  const door = createServer({ noDelay: true });
+  // Those too whose handshake never ends.
+  const sockets = new Set<Socket>();
+  door.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  door.maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+  boundHandshakes(door, server, options);
   server.on("session", (session) => {
     if (!strangers.add(session)) return;
     sessions.add(session);
@@ -103,17 +112,18 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     // The client is gone or broke the protocol: its calls end with an error of their own.
     session.on("error", () => session.destroy());
   });
-  await listening(server, options.port ?? 0, options.host ?? "127.0.0.1");
+  await listening(door, options.port ?? 0, options.host ?? "127.0.0.1");
   return {
-    port: (server.address() as AddressInfo).port,
+    port: (door.address() as AddressInfo).port,
     setCertificate: (cert, key) => server.setSecureContext({ cert, key, minVersion: MIN_TLS, ...clientRoots }),
     close: (graceMs = 0) =>
       new Promise((resolve) => {
         const end = () => {
           for (const session of sessions) session.destroy();
+          for (const socket of sockets) socket.destroy();
         };
         const late = graceMs > 0 ? setTimeout(end, graceMs) : undefined;
-        server.close(() => {
+        door.close(() => {
           clearTimeout(late);
           resolve();
         });
@@ -178,13 +188,13 @@ class Strangers {
   }
 }
 
-/** Closes connections that come while too many others are in their handshake. */
-function boundHandshakes(server: Http2SecureServer, options: GrpcServerOptions): void {
+/** Closes connections that come while too many others are in their handshake, and hands the others over. */
+function boundHandshakes(door: Server, server: Http2SecureServer, options: GrpcServerOptions): void {
   const { maxHandshakes = MAX_HANDSHAKES, onRefused } = options;
   const shaking = new Set<string>();
   // The TLS socket stands upon the one that was accepted: what both know is the other end.
   const nameOf = ({ remoteAddress, remotePort }: Socket) => `${remoteAddress} ${remotePort}`;
-  server.on("connection", (socket: Socket) => {
+  door.on("connection", (socket: Socket) => {
     if (shaking.size >= maxHandshakes) {
       onRefused?.("handshakes");
       socket.destroy();
@@ -193,6 +203,7 @@ function boundHandshakes(server: Http2SecureServer, options: GrpcServerOptions):
     const name = nameOf(socket);
     shaking.add(name);
     socket.once("close", () => shaking.delete(name));
+    server.emit("connection", socket);
   });
   server.on("secureConnection", (socket: TLSSocket) => shaking.delete(nameOf(socket)));
 }
@@ -213,7 +224,7 @@ function keepAlive(session: ServerHttp2Session): void {
   });
 }
 
-function listening(server: Http2SecureServer, port: number, host: string): Promise<void> {
+function listening(server: Server, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, host, () => {
