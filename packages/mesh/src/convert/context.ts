@@ -4,6 +4,8 @@ import type { Labels, ObjectMeta } from "./kubernetes.ts";
 /** What does not come from objects but from the configuration of the mesh (MeshConfig, control-plane.md §1.5). */
 export interface MeshSettings {
   readonly clusterId: string;
+  /** Policies and entries that are labelled with another revision are another control plane's. Fixed for a process. */
+  readonly revision: string;
   /** Unless the system namespace is labelled with another one. */
   readonly network: string;
   readonly trustDomain: string;
@@ -57,6 +59,7 @@ export interface ServiceEntryVisibility {
 
 export const DEFAULT_MESH_SETTINGS: MeshSettings = {
   clusterId: DEFAULT_CLUSTER_ID,
+  revision: "default",
   network: "",
   trustDomain: DEFAULT_TRUST_DOMAIN,
   trustDomainAliases: [],

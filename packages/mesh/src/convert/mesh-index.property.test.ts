@@ -11,7 +11,7 @@ import { same } from "./same.ts";
 /** Few names and addresses, so that objects meet. */
 const NAMESPACES = ["istio-system", "a", "b"];
 const IPS = ["10.0.0.1", "10.0.0.2", "fd00::1"];
-const RUNS = Number(process.env["RUNS"] ?? 60);
+const RUNS = 40;
 /** So many objects are there at the start, and so many changes follow, each looked at by itself. */
 const OBJECTS = 60;
 const CHANGES = 60;
@@ -222,6 +222,36 @@ describe("a mesh that is followed", () => {
       { numRuns: RUNS },
     );
   });
+
+  it("takes in anything, and goes on with the rest", () => {
+    const labels = fc.oneof(fc.jsonValue(), waypointLabels);
+    const field = fc.constantFrom(
+      ...["hosts", "addresses", "ports", "endpoints", "workloadSelector", "selector", "listeners", "clusterIPs"],
+      ...["podIPs", "conditions", "gatewayClassName", "containers", "targetRef", "resolution", "rules", "mtls"],
+    );
+    const part = fc.oneof(fc.jsonValue(), fc.dictionary(field, fc.jsonValue(), { maxKeys: 4 }));
+    const meta = fc.record({ name, namespace: fc.constantFrom("a", "b"), labels, annotations: fc.jsonValue() });
+    const garbage = fc.record({
+      metadata: meta,
+      spec: part,
+      status: part,
+      endpoints: fc.jsonValue(),
+      ports: fc.jsonValue(),
+    });
+    const pod = { metadata: { name: "good", namespace: "a" }, status: { phase: "Running", podIP: "10.0.0.9" } };
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.constantFrom(...KINDS), garbage), { size: "max", maxLength: 20 }), (list) => {
+        const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+        for (const [kind, object] of list) index.put(kind, object as KubeObjectLike);
+        index.flush();
+        for (const [kind, object] of list) index.put(kind, { ...object, spec: {} } as KubeObjectLike);
+        index.put("Pod", pod);
+        const { puts } = index.flush();
+        assert.ok(puts.some((one) => resourceKey(one) === "Kubernetes//Pod/a/good"));
+      }),
+      { numRuns: RUNS * 4 },
+    );
+  });
 });
 
 /** Adds up what the index tells, and compares it with a new index that is given everything at once. */
@@ -230,6 +260,7 @@ class Follower {
   readonly #objects = new Map<string, { readonly of: MeshObjectKind; readonly object: KubeObjectLike }>();
   readonly #told = new Told();
   #settings: MeshSettings;
+  #uids: ReadonlyMap<string, string | undefined> = new Map();
 
   constructor(settings: MeshSettings) {
     this.#index = new MeshIndex(settings);
@@ -258,6 +289,12 @@ class Follower {
   }
 
   compare(): void {
+    for (const [id, { object }] of this.#objects) {
+      const uid = object.metadata?.uid;
+      // Another object by the same name has no conditions yet.
+      if (this.#uids.has(id) && this.#uids.get(id) !== uid) this.#told.forgetStatus(id);
+    }
+    this.#uids = new Map([...this.#objects].map(([id, { object }]) => [id, object.metadata?.uid]));
     this.#told.add(this.#index.flush(), new Set(this.#objects.keys()));
     const scratch = new MeshIndex(this.#settings);
     for (const { of, object } of this.#objects.values()) scratch.put(of, object);
@@ -289,6 +326,10 @@ class Told {
       if (status.conditions.length === 0) this.#statuses.delete(id);
       else this.#statuses.set(id, status);
     }
+  }
+
+  forgetStatus(id: string): void {
+    this.#statuses.delete(id);
   }
 
   resources() {

@@ -212,6 +212,28 @@ describe("what a flush tells", () => {
     assert.deepEqual(shown(index.flush()), ["-workload Kubernetes//Pod/a/p", "-service a/s.a.svc.cluster.local"]);
   });
 
+  it("is nothing of what is labelled for another control plane", () => {
+    const index = new MeshIndex({ ...DEFAULT_MESH_SETTINGS, revision: "mine" });
+    const metadata = (rev?: string) => ({
+      name: "x",
+      namespace: "a",
+      labels: rev === undefined ? {} : { "istio.io/rev": rev },
+    });
+    const put = (rev?: string) => {
+      index.put("AuthorizationPolicy", { metadata: metadata(rev) });
+      index.put("PeerAuthentication", { metadata: metadata(rev) });
+      index.put("ServiceEntry", { metadata: metadata(rev), spec: { hosts: ["x.example"] } });
+      index.put("WorkloadEntry", { metadata: metadata(rev), spec: { address: "10.0.0.1" } });
+      index.put("Pod", podObject("a", "p", "10.0.0.2", { "istio.io/rev": "other" }));
+      const { puts, removes } = index.flush();
+      return [puts.length, removes.length];
+    };
+    assert.deepEqual(put("other"), [1, 0]);
+    assert.deepEqual(put("mine"), [4, 0]);
+    assert.deepEqual(put("other"), [0, 4]);
+    assert.deepEqual(put(), [4, 0]);
+  });
+
   it("is everything that a new configuration changes", () => {
     const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
     index.put("Pod", podObject("a", "p", "10.0.0.1", {}));

@@ -4,9 +4,9 @@ import type { MeshObjectKind, MeshSettings, ObjectStatus } from "./context.ts";
 import { Due, NAMESPACED_UNITS, WORKLOAD_KINDS } from "./due.ts";
 import { EntryRegistry } from "./entry-registry.ts";
 import { KeyIndex } from "./key-index.ts";
-import { type KubeObjectLike, keyOf, nameOf, namespaceOf } from "./kubernetes.ts";
+import { type KubeObjectLike, keyOf, labelOf, nameOf, namespaceOf } from "./kubernetes.ts";
 import { Ledger, type MeshChanges } from "./ledger.ts";
-import { readable } from "./mesh-indices.ts";
+import { readable } from "./readable.ts";
 import { type ChangeOf, MESH_OBJECT_KINDS, type ObjectChange } from "./mesh-objects.ts";
 import { MeshTables } from "./mesh-tables.ts";
 import { collectNetworkGateways, REMOTE_CLASS } from "./network-gateway.ts";
@@ -23,6 +23,15 @@ export interface MeshSizes {
   /** Conversions of single objects since the start. */
   readonly conversions: number;
 }
+
+const REVISION_LABEL = "istio.io/rev";
+/** Kinds that can be for one control plane of several (control-plane.md §1.1). */
+const REVISIONED: ReadonlySet<MeshObjectKind> = new Set([
+  "AuthorizationPolicy",
+  "PeerAuthentication",
+  "ServiceEntry",
+  "WorkloadEntry",
+]);
 
 /**
  * The mesh, followed object by object (control-plane.md §2). A change costs what depends on it: a pod itself; a Service
@@ -46,7 +55,10 @@ export class MeshIndex {
 
   /** The object is new or another than before. Nothing is computed yet. The object must not change any more. */
   put(kind: MeshObjectKind, object: KubeObjectLike): void {
-    this.#tables.objects.put(kind, object);
+    const revision = REVISIONED.has(kind) ? labelOf(object, REVISION_LABEL) : undefined;
+    const ours = revision === undefined || revision === this.#tables.settings.revision;
+    if (ours) this.#tables.objects.put(kind, object);
+    else this.remove(kind, namespaceOf(object), nameOf(object));
   }
 
   /** Cluster-scoped kinds have the namespace "". */
@@ -60,25 +72,11 @@ export class MeshIndex {
     this.#everything = true;
   }
 
-  /** Computes what is due, and tells what came out different. */
+  /** Computes what is due, and tells what came out different. If it ever throws, everything is due at the next. */
   flush(): MeshChanges {
-    const tables = this.#tables;
-    const changes = tables.objects.take();
-    for (const change of changes) {
-      tables.indices.update(change);
-      if (isReplaced(change)) this.#ledger.forgetStatus(`${change.kind} ${change.key}`);
-    }
-    const network = tables.currentNetwork();
-    if (this.#everything || network !== tables.network) {
-      tables.network = network;
-      this.#startOver(changes);
-    } else {
-      for (const change of changes) this.#absorb(change);
-    }
-    if (this.#gatewaysDue) this.#refreshNetworkGateways();
-    for (const key of this.#due.entries) this.#judge(key);
-    for (const unit of this.#due.units) this.#convert(unit);
-    this.#due = new Due(tables);
+    const startOver = this.#everything;
+    this.#everything = true;
+    this.#settle(startOver);
     this.#everything = false;
     return this.#ledger.take();
   }
@@ -91,6 +89,26 @@ export class MeshIndex {
       resources: this.#ledger.counts,
       conversions: this.#conversions,
     };
+  }
+
+  #settle(everything: boolean): void {
+    const tables = this.#tables;
+    const changes = tables.objects.take();
+    for (const change of changes) {
+      tables.indices.update(change);
+      if (isReplaced(change)) this.#ledger.forgetStatus(`${change.kind} ${change.key}`);
+    }
+    const network = tables.currentNetwork();
+    if (everything || network !== tables.network) {
+      tables.network = network;
+      this.#startOver(changes);
+    } else {
+      for (const change of changes) this.#absorb(change);
+    }
+    if (this.#gatewaysDue) this.#refreshNetworkGateways();
+    for (const key of this.#due.entries) this.#judge(key);
+    for (const unit of this.#due.units) this.#convert(unit);
+    this.#due = new Due(tables);
   }
 
   #absorb(change: ObjectChange): void {

@@ -4,6 +4,7 @@ import type { KubeEndpointSlice } from "./istio-objects.ts";
 import { KeyIndex, LabelIndex } from "./key-index.ts";
 import { type KubePod, namespaceOf } from "./kubernetes.ts";
 import type { ObjectChange } from "./mesh-objects.ts";
+import { readable } from "./readable.ts";
 import { podAddresses } from "./pod.ts";
 import { workloadEntryLabels } from "./workload-entry.ts";
 
@@ -82,15 +83,6 @@ export function slicePods(slice: KubeEndpointSlice | undefined): readonly string
   return readable(refs, [])
     .filter(({ kind, namespace }) => kind === "Pod" && namespace === namespaceOf(slice))
     .map(({ namespace, name }) => `${namespace}/${name}`);
-}
-
-/** What cannot be read is in no index; its conversion says so. */
-export function readable<T>(read: () => T, otherwise: T): T {
-  try {
-    return read();
-  } catch {
-    return otherwise;
-  }
 }
 
 function nodeOf(pod: KubePod | undefined): readonly string[] {

@@ -3,6 +3,7 @@ import { newWorkload } from "../defaults.ts";
 import type { GatewayAddress, GatewayDestination, Workload } from "../model.ts";
 import type { MeshSettings } from "./context.ts";
 import type { KubeGateway } from "./istio-objects.ts";
+import { readable } from "./readable.ts";
 import { annotationOf, byKey, keyOf, labelOf, nameOf, namespaceOf } from "./kubernetes.ts";
 
 /** A way into another network. */
@@ -59,7 +60,7 @@ export function collectNetworkGateways(
   const byNetwork = new Map<string, GatewayAddress>();
   const workloads = new Map<string, Workload>();
   for (const gateway of [...gateways].sort(byKey(keyOf))) {
-    for (const { network, address, workload } of readNetworkGateways(gateway, settings)) {
+    for (const { network, address, workload } of readable(() => readNetworkGateways(gateway, settings), [])) {
       if (!byNetwork.has(network)) byNetwork.set(network, address);
       if (!workloads.has(workload.uid)) workloads.set(workload.uid, workload);
     }

@@ -354,6 +354,14 @@ describe("endpoints of a ServiceEntry", () => {
     assert.match(statuses[0]?.conditions[0]?.message ?? "", /unix:\/\/\/run\/x/);
   });
 
+  it("that are left out are counted when there are too many to list", () => {
+    const endpoints = Array.from({ length: 20 }, (_, i) => ({ address: `unix:///${i}/${"x".repeat(5000)}` }));
+    const serviceEntries = [entry("e", { hosts: ["a.example"], resolution: "STATIC", endpoints })];
+    const message = convert(world({ serviceEntries })).statuses[0]?.conditions[0]?.message ?? "";
+    assert.match(message, /; and 12 more$/);
+    assert.ok(message.length < 32_768);
+  });
+
   it("do not stand in for a pod of another namespace", () => {
     const spec = { hosts: ["a.example"], resolution: "STATIC", endpoints: [{ address: "10.0.0.9" }] };
     const told = (pod: KubePod) => {

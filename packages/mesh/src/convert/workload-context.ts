@@ -18,6 +18,10 @@ export interface WorkloadContext {
   readonly foreignPod: (ip: string) => string | undefined;
 }
 
+/** Problems that a condition lists; the rest is a number. An API server takes 32 KiB. */
+const MAX_LISTED_PROBLEMS = 8;
+/** Characters of one problem: two names of the longest kind and what is said of them. */
+const MAX_PROBLEM_LENGTH = 1024;
 /** A comma list; `http`: the workload terminates HBONE itself. */
 const TUNNEL_LABEL = "networking.istio.io/tunnel";
 
@@ -47,5 +51,8 @@ export function parseLocality(text: string | undefined): Locality {
 }
 
 export function notAccepted(reason: string, problems: readonly string[]): Condition {
-  return { type: "ambient.tulle.dev/Accepted", status: "False", reason, message: problems.join("; ") };
+  const more = problems.length - MAX_LISTED_PROBLEMS;
+  const listed = problems.slice(0, MAX_LISTED_PROBLEMS).map((text) => text.slice(0, MAX_PROBLEM_LENGTH));
+  const message = [...listed, ...(more > 0 ? [`and ${more} more`] : [])].join("; ");
+  return { type: "ambient.tulle.dev/Accepted", status: "False", reason, message };
 }
