@@ -360,6 +360,7 @@ describe("a network", () => {
     ["without HBONE listener", { ...remote, spec: { ...remote.spec, listeners: [{ port: 80, protocol: "HTTP" }] } }],
     ["without network", { ...remote, metadata: { name: "gw", namespace: "istio-system" } }],
     ["without address", { ...remote, status: {} }],
+    ["with addresses that are no list", { ...remote, status: { addresses: 7 } }],
   ];
   for (const [name, gateway] of none) {
     it(`is not entered by a Gateway ${name}`, () => {

@@ -185,6 +185,26 @@ describe("what a flush tells", () => {
     assert.deepEqual(made("u2"), ["PeerAuthentication", "Service"]);
   });
 
+  it("is the policies that stand for mutual TLS, as they come and go", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    const spec = { selector: { matchLabels: { app: "x" } }, mtls: { mode: "STRICT" } };
+    const put = (uid: string, ports: object) => {
+      index.put("PeerAuthentication", { metadata: { name: "m", namespace: "a", uid }, spec: { ...spec, ...ports } });
+      return shown(index.flush());
+    };
+    const exempt = { portLevelMtls: { "80": { mode: "DISABLE" } } };
+    const [converted, fixed] = [
+      "policy a/converted_peer_authentication_m",
+      "policy istio-system/istio_converted_static_strict",
+    ];
+    assert.deepEqual(put("u1", exempt), [`+${converted}`, `+${fixed}`]);
+    assert.deepEqual(put("u1", {}), [`-${converted}`]);
+    assert.deepEqual(put("u1", exempt), [`+${converted}`]);
+    assert.deepEqual(put("u2", {}), [`-${converted}`]);
+    index.remove("PeerAuthentication", "a", "m");
+    assert.deepEqual(shown(index.flush()), [`-${fixed}`]);
+  });
+
   it("tells a policy's new generation, though its conditions are the same", () => {
     const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
     const policy = (generation: number) => ({ metadata: { name: "p", namespace: "a", generation }, spec: {} });
