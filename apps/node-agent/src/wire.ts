@@ -38,7 +38,8 @@ export interface NodeAgentOptions {
   readonly bootId?: string;
 }
 
-const BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id";
+/** As the host's first process sees it, where that can be looked at: a container may be shown another one. */
+const BOOT_ID_FILES = ["/proc/1/root/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/random/boot_id"];
 /** Of the time that the pod has to end: for peers to be told, when all pods leave at once. */
 const ANNOUNCE_ALL_MS = 5000;
 
@@ -49,7 +50,7 @@ const ANNOUNCE_ALL_MS = 5000;
  */
 export async function startNodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   const { config, env, log } = options;
-  const bootId = options.bootId ?? readFileSync(BOOT_ID_FILE, "utf8").trim();
+  const bootId = options.bootId ?? readBootId();
   await using cleanup = new AsyncDisposableStack();
   const stopping = new AbortController();
   const waiting = new Set(["the API", "the pods of this node", "ztunnel's socket", "the plugin's socket"]);
@@ -242,6 +243,16 @@ async function startPages(
     await StatusServer.start({ port: config.metricsPort, log, pages: { "/metrics": page } }),
   );
   return { readiness: readiness.port, metricsPage: metricsServer.port };
+}
+
+function readBootId(): string {
+  const [host = "", own = ""] = BOOT_ID_FILES;
+  try {
+    return readFileSync(host, "utf8").trim();
+  } catch {
+    // No hostPID, or not allowed to look: on most machines it is the same file.
+    return readFileSync(own, "utf8").trim();
+  }
 }
 
 function staysCaptured(config: Config, store: Store, log: Log): Promise<boolean> {

@@ -72,9 +72,12 @@ export class NamespaceFolder {
    */
   find(ips: readonly string[]): PodNamespace | undefined {
     if (ips.length === 0) return undefined;
-    const holders = this.#look().filter(({ addresses }) =>
-      ips.every((ip) => addresses.includes(canonicalIp(ip) ?? ip)),
-    );
+    const wanted = ips.map((ip) => canonicalIp(ip) ?? ip);
+    const holding = (seen: readonly Seen[]) =>
+      seen.filter(({ addresses }) => wanted.every((ip) => addresses.includes(ip)));
+    let holders = holding(this.#look(SCAN_VALID_MS));
+    // It may have been made since that look.
+    if (holders.length === 0) holders = holding(this.#look(0));
     if (new Set(holders.map(({ key }) => key)).size > 1) {
       const files = holders.map(({ file }) => file).join(", ");
       throw new NamespaceRefused(`several network namespaces hold ${ips.join(", ")}: ${files}`);
@@ -124,11 +127,11 @@ export class NamespaceFolder {
     }
   }
 
-  #look(): readonly Seen[] {
+  #look(validMs: number): readonly Seen[] {
     const now = performance.now();
-    if (this.#scan !== undefined && now - this.#scan.at < SCAN_VALID_MS) return this.#scan.seen;
+    if (this.#scan !== undefined && now - this.#scan.at < validMs) return this.#scan.seen;
     const seen: Seen[] = [];
-    for (const name of readdirSync(this.#options.folder).slice(0, MAX_FILES)) {
+    for (const name of this.#names()) {
       const file = join(this.#options.folder, name);
       if (!FILE_NAME.test(name) || lstatSync(file, { throwIfNoEntry: false })?.isFile() !== true) continue;
       try {
@@ -141,5 +144,15 @@ export class NamespaceFolder {
     }
     this.#scan = { at: now, seen };
     return seen;
+  }
+
+  #names(): readonly string[] {
+    try {
+      return readdirSync(this.#options.folder).slice(0, MAX_FILES);
+    } catch (error) {
+      // The runtime makes the folder with its first pod.
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      throw error;
+    }
   }
 }
