@@ -7,6 +7,7 @@ test("with nothing set the control plane is istiod of istio-system", () => {
   assert.equal(config.namespace, "istio-system");
   assert.equal(config.clusterId, "Kubernetes");
   assert.deepEqual(config.listen, { host: "::", secureGrpcPort: 15012, httpPort: 8080, monitoringPort: 15014 });
+  assert.equal(readConfig({}, { ipv6: false }).listen.host, "0.0.0.0");
   assert.deepEqual(config.auth.audiences, ["istio-ca"]);
   assert.equal(config.auth.trustedNodeAccounts.size, 0, "nobody may impersonate");
   assert.equal(config.ca.defaultTtlMs, 24 * 3_600_000);

@@ -75,8 +75,13 @@ const MAX_BATCH_WINDOW_MS = 10;
 const STREAM_AGE_MS = 30 * 60_000;
 const DRAIN_MS = 5_000;
 
+export interface ConfigSources {
+  /** Whether this machine has IPv6: then one socket serves both families. Default true. */
+  readonly ipv6?: boolean;
+}
+
 /** Throws MeshError `INVALID_CONFIG` whose message lists everything that is wrong, a line each. */
-export function readConfig(environment: Environment): Config {
+export function readConfig(environment: Environment, { ipv6 = true }: ConfigSources = {}): Config {
   const env = new EnvironmentReader(environment);
   const namespace = env.text("POD_NAMESPACE") ?? SYSTEM_NAMESPACE;
   const ca = readCa(env);
@@ -88,7 +93,7 @@ export function readConfig(environment: Environment): Config {
     version: env.text("TULLE_VERSION") ?? "0.1.0",
     domainSuffix: env.text("DOMAIN_SUFFIX") ?? "cluster.local",
     listen: {
-      host: env.text("TULLE_LISTEN_HOST") ?? "::",
+      host: env.text("TULLE_LISTEN_HOST") ?? (ipv6 ? "::" : "0.0.0.0"),
       secureGrpcPort: env.port("TULLE_SECURE_GRPC_PORT", CONTROL_PLANE_PORT),
       httpPort: env.port("TULLE_HTTP_PORT", CONTROL_PLANE_HTTP_PORT),
       monitoringPort: env.port("TULLE_MONITORING_PORT", CONTROL_PLANE_MONITORING_PORT),

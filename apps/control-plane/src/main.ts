@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { messageOf } from "@tulle/base";
 import { openStore } from "@tulle/store";
 import { readConfig } from "./config.ts";
@@ -7,7 +8,7 @@ import { startControlPlane } from "./wire.ts";
 /** The control plane: `node main.ts`. Everything comes from the environment (config.ts). */
 
 try {
-  const config = readConfig(process.env);
+  const config = readConfig(process.env, { ipv6: existsSync("/proc/net/if_inet6") });
   const output = createLog({ format: config.logFormat, filter: config.logFilter });
   process.on("exit", () => output.closeSync());
   const { log } = output;
