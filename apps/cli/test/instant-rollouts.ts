@@ -1,4 +1,4 @@
-import { DAEMON_SET, DEPLOYMENT, type KubeObject, type Store } from "@tulle/store";
+import { CONFIG_MAP, DAEMON_SET, DEPLOYMENT, type KubeObject, type Store } from "@tulle/store";
 
 /** Stands in for controllers and nodes: every Deployment and DaemonSet is ready at once. */
 export function instantRollouts(store: Store): Disposable {
@@ -18,6 +18,12 @@ export function instantRollouts(store: Store): Disposable {
             numberAvailable: 2,
             numberMisscheduled: 0,
           };
+    if (kind.kind === DEPLOYMENT.kind) {
+      // What the control plane writes once it runs.
+      const metadata = { name: "istio-ca-root-cert", namespace: "istio-system", labels: { "istio.io/config": "true" } };
+      const roots = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { "root-cert.pem": "" } };
+      store.apply(CONFIG_MAP, roots, { manager: "double" }).catch(() => {});
+    }
     // The object may be gone or newer already: the next event follows then.
     store.patch(kind, object.metadata, { type: "merge", body: { status } }, { subresource: "status" }).catch(() => {});
   };

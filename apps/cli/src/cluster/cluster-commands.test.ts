@@ -28,6 +28,24 @@ test("status of a mesh that is not", async () => {
   assertGolden("status/trouble-json.txt", (await run(shopObjects(TROUBLE), ["status", "-o", "json"])).out);
 });
 
+test("status tells of a policy that is enforced otherwise than written", async () => {
+  const objects = shopObjects().map((object) =>
+    object.kind === "AuthorizationPolicy"
+      ? {
+          ...object,
+          status: {
+            conditions: [
+              { type: "ZtunnelAccepted", status: "True", reason: "UnsupportedValue", message: "no methods" },
+            ],
+          },
+        }
+      : object,
+  );
+  const { out, exitCode } = await run(objects, ["status"]);
+  assert.equal(exitCode, 1);
+  assert.match(out, /no-tills +ZtunnelAccepted=True +UnsupportedValue +no methods\n/);
+});
+
 test("status says why a pod does not start", async () => {
   const [pod] = shopObjects().filter(({ metadata }) => metadata.name === "till");
   assert.ok(pod !== undefined);

@@ -145,12 +145,15 @@ export interface BadCondition {
   readonly message: string;
 }
 
-/** Conditions of Tulle and Istio that are not True. */
+/** Conditions that are not True, and those that say "accepted, but not as written". */
 export function badConditions(kind: string, objects: readonly KubeObject[]): BadCondition[] {
   return objects.flatMap(({ metadata, status }) => {
     const { conditions = [] } = (status ?? {}) as { conditions?: readonly Partial<BadCondition>[] };
     return conditions
-      .filter(({ status: value }) => value !== "True")
+      .filter(
+        ({ type = "", status: value, reason }) =>
+          value !== "True" || (type.endsWith("Accepted") && reason !== "Accepted"),
+      )
       .map(({ type = "", status: value = "", reason = "", message = "" }) => ({
         kind,
         namespace: metadata.namespace ?? "",

@@ -1,5 +1,6 @@
-import { type Clock, sleep, systemClock } from "@tulle/base";
+import { type Clock, ROOT_CERT_CONFIG_MAP, sleep, systemClock } from "@tulle/base";
 import {
+  CONFIG_MAP,
   CUSTOM_RESOURCE_DEFINITION,
   type CustomResourceDefinition,
   DAEMON_SET,
@@ -39,6 +40,9 @@ interface Run {
 }
 
 const ESTABLISHED_POLL_MS = 100;
+/** A ready control plane has written them a moment ago. */
+const ROOTS_MS = 5000;
+const ROOTS_POLL_MS = 100;
 
 /** `tulle install`: puts everything into the cluster and waits until it runs. Repeating it is an upgrade. */
 export async function install(context: CliContext, flags: InstallFlags): Promise<void> {
@@ -58,13 +62,17 @@ export async function install(context: CliContext, flags: InstallFlags): Promise
   }
 
   const objects = manifests(input, readCrds());
-  // On an upgrade the new control plane runs before its proxies change; a first one needs them side by side.
+  // The control plane runs before its proxies change. A first ztunnel needs the root certificate that it writes: kubelet
+  // tries again only after tens of seconds when a ConfigMap is missing.
   const isDataPlane = (object: KubeObject) => object.kind === DAEMON_SET.kind;
   await applyAll(
     run,
     objects.filter((object) => !isDataPlane(object)),
   );
-  if (before !== undefined && !flags.dryRun) await wait(run, [controlPlane(namespace)]);
+  if (!flags.dryRun) {
+    await wait(run, [controlPlane(namespace)]);
+    await rootsWritten(run, namespace);
+  }
   await applyAll(run, objects.filter(isDataPlane));
   for (const { kind, object } of await prune(store, namespace, objects, flags.dryRun)) {
     progress.done(
@@ -75,7 +83,7 @@ export async function install(context: CliContext, flags: InstallFlags): Promise
     progress.done("dry run: nothing was changed");
     return;
   }
-  await wait(run, [...(before === undefined ? [controlPlane(namespace)] : []), ...dataPlane(namespace)]);
+  await wait(run, dataPlane(namespace));
   context.process.stdout.write(
     `Tulle ${VERSION} is installed. Enrol a namespace: kubectl label namespace default istio.io/dataplane-mode=ambient\n`,
   );
@@ -114,6 +122,15 @@ async function finishCrds(run: Run, crds: readonly Applied[]): Promise<void> {
     counts.set(text, (counts.get(text) ?? 0) + 1);
   }
   run.progress.done(`schemas (CRDs): ${[...counts].map(([text, count]) => `${count} ${text}`).join(", ")}`);
+}
+
+/** Bounded, and no error: kubelet waits for it, too. */
+async function rootsWritten(run: Run, namespace: string): Promise<void> {
+  const end = run.clock.now() + ROOTS_MS;
+  while (run.clock.now() < end) {
+    if ((await run.store.get(CONFIG_MAP, { namespace, name: ROOT_CERT_CONFIG_MAP })) !== undefined) return;
+    await sleep(ROOTS_POLL_MS);
+  }
 }
 
 async function established(run: Run, name: string): Promise<void> {
