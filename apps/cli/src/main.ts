@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 import { readFile } from "node:fs/promises";
 import { run, type StricliProcess } from "@stricli/core";
 import { app } from "./app.ts";
@@ -9,7 +10,13 @@ import { runProcess } from "./run-process.ts";
 const context: CliContext = {
   process: process as StricliProcess,
   runProcess,
-  connect: async (options) => (await import("./kube/connect.ts")).connectCluster(options, process.env),
+  connect: async (options) => {
+    const { kubeconfig, context } = options;
+    if (process.env["TULLE_STORE"] === "directory" && kubeconfig === undefined && context === undefined) {
+      return (await import("./kube/directory-cluster.ts")).openDirectoryCluster(process.env);
+    }
+    return (await import("./kube/connect.ts")).connectCluster(options, process.env);
+  },
   ask: async (question) => {
     if (!process.stdin.isTTY) return undefined;
     const { createInterface } = await import("node:readline/promises");
