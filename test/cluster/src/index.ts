@@ -8,5 +8,15 @@ export { ECHO_PORTS, type EchoAnswer, type EchoOptions, echo, echoAnswer } from 
 export { HeldConnection, type HoldFailure, type HoldOptions } from "./held-connection.ts";
 export { type ImageFile, type ImageOptions, imageTar } from "./image-tar.ts";
 export { Load, type LoadFailure, type LoadOptions, type LoadSummary } from "./load.ts";
+export {
+  type AccessLogLine,
+  ENROL,
+  isCaptured,
+  MESH_NAMESPACE,
+  Mesh,
+  parseMetrics,
+  type Sample,
+  type TulleOptions,
+} from "./mesh.ts";
 export { type ClusterSettings, clusterSettings, nodeAddress, nodeName, PLAN, podNetwork } from "./settings.ts";
 export { type EndpointOptions, TestCluster, type TestClusterOptions } from "./test-cluster.ts";
