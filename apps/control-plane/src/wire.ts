@@ -21,6 +21,7 @@ import { startHttpServers } from "./http/servers.ts";
 import { StatusWriter } from "./status/status-writer.ts";
 import { RootConfigMaps } from "./trust/root-config-maps.ts";
 import { VipController } from "./vip/vip-controller.ts";
+import { DebugStream } from "./xds/debug-stream.ts";
 import { createDiscoveryServer } from "./xds/discovery-server.ts";
 import { connectedProxies, missingProxies } from "./xds/proxies.ts";
 
@@ -92,6 +93,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     rootExpiry: () => Math.min(...authority.current().trustBundle.roots.map((root) => root.validToDate.getTime())),
     chainExpiry: () => authority.current().certificate.validToDate.getTime(),
     synced: () => watches.unsynced.length === 0,
+    watchProblems: () => watches.problems,
   });
   const ads = createDiscoveryServer({
     authenticator,
@@ -157,6 +159,14 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     onOutcome: metrics.onOutcome,
   });
 
+  const debugNamespaces = new Set([config.namespace, ...config.auth.debugNamespaces]);
+  const debug = new DebugStream({
+    ...config,
+    authenticator,
+    namespaces: debugNamespaces,
+    clients: () => ads.clients(),
+    log: log.scope("xds"),
+  });
   const hosts = servingHosts({ ...config, customHosts: config.ca.customHosts });
   const serving = await ServingCertificate.start(
     { authority, hosts, maxTtlMs: config.ca.maxTtlMs, log: log.scope("ca"), clock },
@@ -173,6 +183,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     routes: (router) => {
       ca.register(router);
       ads.register(router);
+      debug.register(router);
     },
   });
   const watches = new MeshWatches({
@@ -217,7 +228,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
       guard: {
         authenticator,
         clusterId: config.clusterId,
-        namespaces: new Set([config.namespace, ...config.auth.debugNamespaces]),
+        namespaces: debugNamespaces,
       },
     },
     log: log.scope("http"),

@@ -13,8 +13,10 @@ export * as security from "./gen/istio/security/authorization_pb.ts";
 export * as zds from "./gen/istio/workload/zds/zds_pb.ts";
 /** istio.v1.auth: the certificate authority. */
 export * as ca from "./gen/istio/v1/auth/ca_pb.ts";
-/** envoy.service.discovery.v3: incremental (delta) discovery. */
+/** envoy.service.discovery.v3: discovery, incremental (delta) and whole. */
 export * as ads from "./gen/envoy/service/discovery/v3/ads_pb.ts";
+/** envoy.service.status.v3: how far clients are. */
+export * as csds from "./gen/envoy/service/status/v3/csds_pb.ts";
 /** envoy.config.core.v3: the Node. */
 export * as core from "./gen/envoy/config/core/v3/base_pb.ts";
 /** google.rpc.Status. */

@@ -16,6 +16,8 @@ export interface MetricSources {
   readonly rootExpiry: () => number;
   readonly chainExpiry: () => number;
   readonly synced: () => boolean;
+  /** Kinds of objects that cannot be followed at the moment. */
+  readonly watchProblems: () => readonly { readonly kind: string }[];
 }
 
 export interface Metrics {
@@ -102,8 +104,9 @@ export function createMetrics(sources: MetricSources): Metrics {
   };
 }
 
-function meshGauges(set: MetricSet, { sizes, connectedZtunnels, leavingPods, synced }: MetricSources): void {
-  const { resources } = { resources: () => sizes().resources };
+function meshGauges(set: MetricSet, sources: MetricSources): void {
+  const { sizes, connectedZtunnels, leavingPods, synced, watchProblems } = sources;
+  const resources = () => sizes().resources;
   set.gauge("tulle_mesh_workloads", "Workloads that node proxies are told of.", () => resources().workload);
   set.gauge("tulle_mesh_services", "Services that node proxies are told of.", () => resources().service);
   set.gauge("tulle_mesh_policies", "Policies that node proxies are told of.", () => resources().policy);
@@ -112,6 +115,9 @@ function meshGauges(set: MetricSet, { sizes, connectedZtunnels, leavingPods, syn
   );
   set.gauge("tulle_connected_ztunnels", "Node proxies that are connected.", connectedZtunnels);
   set.gauge("tulle_leaving_pods", "Pods that leave the mesh and are waited for.", leavingPods);
+  set.gauge("tulle_watch_problems", "Kinds of objects that cannot be followed now; what was known stays.", () =>
+    watchProblems().map(({ kind }) => ({ labels: { kind }, value: 1 })),
+  );
   set.gauge("tulle_synced", "Whether the first state of every kind of objects is known.", () => Number(synced()));
 }
 

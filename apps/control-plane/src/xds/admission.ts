@@ -22,7 +22,8 @@ export async function admit(peer: XdsPeer<Caller>, accounts: NodeAccounts): Prom
   return { ok: true };
 }
 
-function contradiction(caller: Caller, node: ProxyNode): string | undefined {
+/** Where a node says something else of itself than the token; undefined: nowhere. */
+export function contradiction(caller: Caller, node: ProxyNode): string | undefined {
   const { namespace, serviceAccount, pod } = caller;
   if (node.namespace !== namespace) {
     return `the token is of namespace ${namespace}, the node says ${quoted(node.namespace)}`;

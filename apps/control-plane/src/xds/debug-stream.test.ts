@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { toJson } from "@bufbuild/protobuf";
+import { ConnectError, createClient } from "@connectrpc/connect";
+import { ADDRESS_TYPE, ads, AUTHORIZATION_TYPE, csds } from "@tulle/api";
+import type { Pod } from "@tulle/store";
+import { TestMesh, until } from "../testing/test-mesh.fixture.ts";
+
+const TOOL: Pod = {
+  apiVersion: "v1",
+  kind: "Pod",
+  metadata: { namespace: "istio-system", name: "istioctl-1", uid: "tool" },
+  spec: { serviceAccountName: "default" },
+};
+
+/** One question, as istioctl asks it; the first answer, or the error. */
+async function ask(mesh: TestMesh, token: string, options: { namespace?: string; typeUrl?: string } = {}) {
+  const { namespace = "istio-system", typeUrl = "istio.io/debug/syncz" } = options;
+  const channel = await mesh.channel(token);
+  const client = createClient(ads.AggregatedDiscoveryService, channel.transport);
+  const asked = Promise.withResolvers<void>();
+  async function* requests() {
+    const metadata = { GENERATOR: "event", NAMESPACE: namespace };
+    yield { node: { id: `sidecar~1.1.1.1~istioctl-1.${namespace}~${namespace}.svc.cluster.local`, metadata }, typeUrl };
+    await asked.promise;
+  }
+  try {
+    for await (const answer of client.streamAggregatedResources(requests(), { timeoutMs: 5000 })) return answer;
+    throw new Error("the stream ended without an answer");
+  } finally {
+    asked.resolve();
+    channel.close();
+  }
+}
+
+function proxiesIn({ resources }: ads.DiscoveryResponse): string[] {
+  return resources.map((one) => anyUnpack(one, csds.ClientConfigSchema)?.node?.id ?? "").sort();
+}
+
+test("istioctl proxy-status sees every node proxy and how far it is", async () => {
+  await using mesh = await TestMesh.start();
+  const proxies = await Promise.all(["n1", "n2"].map((node) => mesh.ztunnel(mesh.putZtunnel(node))));
+  await until(() => proxies.every(({ client }) => client.ready));
+  const answer = await ask(mesh, await mesh.token(TOOL));
+  assert.deepEqual(proxiesIn(answer), ["ztunnel-n1.istio-system", "ztunnel-n2.istio-system"]);
+  const [resource] = answer.resources;
+  assert.equal(resource?.typeUrl, "type.googleapis.com/envoy.service.status.v3.ClientConfig");
+  const config = resource && anyUnpack(resource, csds.ClientConfigSchema);
+  assert.ok(config);
+  const shown = toJson(csds.ClientConfigSchema, config) as {
+    node: { metadata: object };
+    genericXdsConfigs: { typeUrl: string; configStatus: string; lastUpdated: string }[];
+  };
+  assert.deepEqual(shown.node.metadata, { CLUSTER_ID: "Kubernetes", NAMESPACE: "istio-system" });
+  const types = shown.genericXdsConfigs.map(({ typeUrl }) => typeUrl);
+  assert.deepEqual(new Set(types), new Set([ADDRESS_TYPE, AUTHORIZATION_TYPE]));
+  const identifier = JSON.parse(answer.controlPlane?.identifier ?? "") as { Component: string; ID: string };
+  assert.equal(identifier.Component, "istiod");
+  assert.equal(answer.typeUrl, "istio.io/debug/syncz");
+});
+
+test("callers of other namespaces see their own proxies, strangers nothing, and other types are not served", async () => {
+  await using mesh = await TestMesh.start();
+  const proxy = await mesh.ztunnel(mesh.putZtunnel("n1"));
+  await until(() => proxy.client.ready);
+  const cart = await mesh.token(mesh.putPod({ name: "istioctl-1", account: "cart" }));
+  assert.deepEqual(proxiesIn(await ask(mesh, cart, { namespace: "shop" })), []);
+  const refusal = (request: Promise<unknown>, code: RegExp) =>
+    assert.rejects(request, (error) => code.test(ConnectError.from(error).message));
+  await refusal(ask(mesh, cart, { namespace: "istio-system" }), /permission_denied/);
+  await refusal(ask(mesh, "a.b.c"), /unauthenticated/);
+  const tool = await mesh.token(TOOL);
+  await refusal(ask(mesh, tool, { typeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster" }), /unimplemented/);
+});
