@@ -36,4 +36,7 @@ const context: CliContext = {
 
 await run(app, process.argv.slice(2), context);
 // The parser's own codes are negative; shells know no such thing.
-if (typeof process.exitCode === "number" && process.exitCode < 0) process.exitCode = USAGE_ERROR;
+if (typeof process.exitCode === "number" && process.exitCode < 0) {
+  process.stderr.write("  next: see what there is: tulle --help, or tulle COMMAND --help\n");
+  process.exitCode = USAGE_ERROR;
+}
