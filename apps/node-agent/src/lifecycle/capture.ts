@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { ruleOptions } from "../enrolment/rule-options.ts";
 import type { PodNamespace } from "../namespaces/namespace-folder.ts";
 import { ipsOf, nameOf } from "../objects.ts";
-import { type Entry, type Finding, memberOf, pathOf, type Tools, wrote } from "./entry.ts";
+import { closeMember, type Entry, type Finding, memberOf, pathOf, type Tools, wrote } from "./entry.ts";
 import { look, stillProven } from "./proof.ts";
 
 /** How a pod gets into the mesh, and how it is kept there. Each function brings one pod forward and may be called again. */
@@ -60,7 +60,7 @@ export async function enrolNew(
     throw error;
   } finally {
     // A sandbox that was made anew: ztunnel has let go of the old namespace when it took the new one.
-    former?.namespace.close();
+    if (former !== undefined) closeMember(former);
   }
   entry.stage = "captured";
   entry.fault = undefined;
@@ -112,11 +112,16 @@ export function lookAtOlder(entry: Entry, tools: Tools): void {
 export async function findLeftovers(entry: Entry, tools: Tools): Promise<boolean> {
   const opened = tools.namespaces.find(ipsOf(entry.pod));
   if (opened === undefined) return false;
-  if (!(await hasPodRules(pathOf(opened)))) {
-    opened.namespace.close();
+  const member = memberOf(entry.pod, opened, ipsOf(entry.pod));
+  const found = await hasPodRules(pathOf(member)).catch((error: unknown) => {
+    closeMember(member);
+    throw error;
+  });
+  if (!found) {
+    closeMember(member);
     return false;
   }
-  entry.member = memberOf(entry.pod, opened, ipsOf(entry.pod));
+  entry.member = member;
   entry.rules = ruleOptions(entry.pod, tools.settings.rules).options;
   return true;
 }
@@ -130,7 +135,7 @@ export async function giveUp(entry: Entry, tools: Tools): Promise<void> {
   tools.probes.remove(entry.uid);
   if (member === undefined) return;
   await tools.zds.del(entry.uid);
-  member.namespace.close();
+  closeMember(member);
 }
 
 /** Says on the pod that it is not captured. The API's being away must not keep anything from being mended. */

@@ -3,7 +3,7 @@ import { LEFT_ANNOTATION, messageOf, sleep } from "@tulle/base";
 import { applyPodRules, podConnections, removePodRules } from "@tulle/linux";
 import { annotationOf, ipsOf, nameOf, type Pod } from "../objects.ts";
 import { keepCaptured } from "./capture.ts";
-import { type Departure, type Entry, pathOf, type Tools, wrote } from "./entry.ts";
+import { closeMember, type Departure, type Entry, pathOf, type Tools, wrote } from "./entry.ts";
 
 /**
  * How a running pod gets out of the mesh without losing a connection: peers stop sending HBONE to it, then it stops being
@@ -59,7 +59,7 @@ export async function continueLeaving(entry: Entry, tools: Tools, all?: Departur
   }
   await tools.zds.del(entry.uid);
   await removeWhenReleased(pathOf(member), overdue ? 0 : RELEASE_POLLS);
-  member.namespace.close();
+  closeMember(member);
   entry.member = undefined;
   entry.leaving = undefined;
   entry.proof = undefined;

@@ -1,5 +1,5 @@
 import type { Log } from "@tulle/base";
-import type { PodRuleOptions } from "@tulle/linux";
+import { NamespaceProbe, type PodRuleOptions } from "@tulle/linux";
 import type { AgentPod } from "@tulle/zds";
 import type { EnrolmentSettings } from "../enrolment/decision.ts";
 import type { RuleDefaults } from "../enrolment/rule-options.ts";
@@ -16,6 +16,7 @@ export interface Member extends AgentPod, PodNamespace {
   readonly namespace: PodNamespace["namespace"];
   /** Addresses by which the namespace was found to be the pod's. */
   readonly ips: readonly string[];
+  readonly probe: NamespaceProbe;
 }
 
 export type Stage =
@@ -138,8 +139,20 @@ export function pathOf({ namespace }: PodNamespace): string {
   return `/proc/${process.pid}/fd/${namespace.descriptor}`;
 }
 
+/** Takes the opened namespace over, and closes it when it throws. */
 export function memberOf(pod: Pod, opened: PodNamespace, ips: readonly string[]): Member {
   const { name, namespace = "", uid = "" } = pod.metadata;
   const serviceAccount = pod.spec?.serviceAccountName ?? "default";
-  return { ...opened, uid, ips, info: { name, namespace, serviceAccount } };
+  try {
+    const probe = NamespaceProbe.open(opened.namespace);
+    return { ...opened, uid, ips, probe, info: { name, namespace, serviceAccount } };
+  } catch (error) {
+    opened.namespace.close();
+    throw error;
+  }
+}
+
+export function closeMember({ namespace, probe }: Member): void {
+  probe.close();
+  namespace.close();
 }

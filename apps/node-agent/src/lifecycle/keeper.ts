@@ -8,7 +8,17 @@ import type { PodNamespace } from "../namespaces/namespace-folder.ts";
 import { annotationOf, ipsOf, isFinished, nameOf, newerOf, type Pod, uidOf } from "../objects.ts";
 import { announceFault, enrolNew, enrolRunning, findLeftovers, giveUp, keepCaptured, report } from "./capture.ts";
 import { continueLeaving, startLeaving, stay } from "./departure.ts";
-import { type Departure, type Entry, type Finding, memberOf, newEntry, pathOf, type Tools, wrote } from "./entry.ts";
+import {
+  closeMember,
+  type Departure,
+  type Entry,
+  type Finding,
+  memberOf,
+  newEntry,
+  pathOf,
+  type Tools,
+  wrote,
+} from "./entry.ts";
 import { stillProven } from "./proof.ts";
 import { WorkQueue } from "./work-queue.ts";
 
@@ -169,7 +179,7 @@ export class PodKeeper {
     clearInterval(this.#prover);
     await this.#queue.close(CLOSE_MS);
     for (const entry of this.#entries.values()) {
-      entry.member?.namespace.close();
+      if (entry.member !== undefined) closeMember(entry.member);
       entry.member = undefined;
     }
   }

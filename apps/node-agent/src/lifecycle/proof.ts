@@ -9,14 +9,10 @@ import {
   PACKET_MARK,
 } from "@tulle/base";
 import {
-  type NetNamespace,
+  type NamespaceProbe,
   type PodRuleOptions,
   ROUTING_TABLE,
   readNamespaceState,
-  type SocketEntry,
-  TcpState,
-  tcpSockets,
-  udpSockets,
   verifyPodRules,
 } from "@tulle/linux";
 import { ipsOf } from "../objects.ts";
@@ -41,25 +37,16 @@ export const WHOLE_LOOK_MS = 60_000;
 const MAX_TOLD = 3;
 const TCP_PORTS = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT];
 
-/** Whether everything is as it was at the last whole look, which must not be too long ago. Costs some system calls. */
+/**
+ * Whether everything is as it was at the last whole look, which must not be too long ago. Costs some system calls. Once it
+ * is not, the proof is gone: the kernel tells of a change only once.
+ */
 export function stillProven(entry: Entry, now: number): boolean {
-  const { proof, member, rules, fault } = entry;
+  const { proof, member, fault } = entry;
   if (proof === undefined || member === undefined || fault !== undefined) return false;
-  if (now - proof.at > WHOLE_LOOK_MS) return false;
-  try {
-    const state = stateOf(member);
-    return (
-      state.rulesGeneration === proof.rulesGeneration &&
-      state.routing === proof.routing &&
-      state.addresses === proof.addresses &&
-      expectedIps(entry).every((ip) => state.addresses.split(" ").includes(ip)) &&
-      isSameFile(member) &&
-      listenerGaps(member.namespace, rules).length === 0
-    );
-  } catch {
-    // Whatever it was, the whole look finds out and says so.
-    return false;
-  }
+  if (now - proof.at <= WHOLE_LOOK_MS && isAsProven(entry, member, proof)) return true;
+  entry.proof = undefined;
+  return false;
 }
 
 /** The whole look. Undefined: the pod is captured, and `entry.proof` says so. Throws when it cannot be found out. */
@@ -69,11 +56,12 @@ export async function look(entry: Entry, tools: Tools): Promise<Finding | undefi
   if (member === undefined) return { reason: "NamespaceNotFound", message: "the pod's network namespace is not known" };
   const wrong = tools.namespaces.whyNot(member, expectedIps(entry));
   if (wrong !== undefined) return { reason: "WrongNamespace", message: wrong };
-  // Read before the rules: a change in between is noticed at the next look.
+  // Before the rules are read: a change in between is noticed at the next look.
+  member.probe.routingChanged();
   const state = stateOf(member);
   const verdict = await verifyPodRules(pathOf(member), rules);
   if (!verdict.ok) return { reason: "RulesChanged", message: shortened(verdict.differences) };
-  const gaps = listenerGaps(member.namespace, rules);
+  const gaps = listenerGaps(member.probe, rules);
   if (gaps.length > 0) {
     const message = `ztunnel does not listen in the pod on ${gaps.join(", ")}`;
     return tools.zds.connected === 0
@@ -85,18 +73,36 @@ export async function look(entry: Entry, tools: Tools): Promise<Finding | undefi
 }
 
 /** Ports on which ztunnel ought to listen in a pod, and does not: `15008`, `15053/udp`. */
-export function listenerGaps(namespace: NetNamespace, rules: PodRuleOptions): string[] {
-  const tcp = ownPorts(tcpSockets(namespace, [TcpState.LISTEN]));
-  const gaps = TCP_PORTS.filter((port) => !tcp.has(port)).map(String);
+export function listenerGaps(probe: NamespaceProbe, rules: PodRuleOptions): string[] {
+  const gaps = TCP_PORTS.filter((port) => !isOwn(probe.markOf("tcp", port))).map(String);
   if (rules.dnsCapture === false) return gaps;
-  if (!tcp.has(DNS_PORT)) gaps.push(`${DNS_PORT}/tcp`);
-  if (!ownPorts(udpSockets(namespace)).has(DNS_PORT)) gaps.push(`${DNS_PORT}/udp`);
+  if (!isOwn(probe.markOf("tcp", DNS_PORT))) gaps.push(`${DNS_PORT}/tcp`);
+  if (!isOwn(probe.markOf("udp", DNS_PORT))) gaps.push(`${DNS_PORT}/udp`);
   return gaps;
 }
 
 /** Sockets of the application on the same ports are none of ztunnel's: those carry its mark. */
-function ownPorts(sockets: readonly SocketEntry[]): Set<number> {
-  return new Set(sockets.filter(({ mark }) => (mark & MARK_MASK) === PACKET_MARK).map(({ local }) => local.port));
+function isOwn(mark: number | undefined): boolean {
+  return mark !== undefined && (mark & MARK_MASK) === PACKET_MARK;
+}
+
+function isAsProven(entry: Entry, member: Member, proof: Proof): boolean {
+  try {
+    if (member.probe.rulesGeneration() !== proof.rulesGeneration) return false;
+    if (member.probe.routingChanged()) {
+      const { routing, addresses } = stateOf(member);
+      if (routing !== proof.routing || addresses !== proof.addresses) return false;
+    }
+    const present = proof.addresses.split(" ");
+    return (
+      expectedIps(entry).every((ip) => present.includes(ip)) &&
+      isSameFile(member) &&
+      listenerGaps(member.probe, entry.rules).length === 0
+    );
+  } catch {
+    // Whatever it was, the whole look finds out and says so.
+    return false;
+  }
 }
 
 function stateOf(member: Member) {

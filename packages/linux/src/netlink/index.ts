@@ -1,3 +1,4 @@
+export { NamespaceProbe } from "./namespace-probe.ts";
 export { type NamespaceState, namespaceAddresses, readNamespaceState } from "./namespace-state.ts";
 export {
   CONNECTED_STATES,

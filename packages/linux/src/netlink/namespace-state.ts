@@ -32,7 +32,12 @@ const NFGENMSG_SIZE = 4;
 export function readNamespaceState(namespace: NetNamespace, table: number): NamespaceState {
   return namespace.enter(() => {
     using route = NetlinkSocket.openHere(NETLINK_ROUTE);
-    return { rulesGeneration: generation(), routing: routingText(route, table), addresses: addresses(route) };
+    using netfilter = NetlinkSocket.openHere(NETLINK_NETFILTER);
+    return {
+      rulesGeneration: rulesGeneration(netfilter),
+      routing: routingText(route, table),
+      addresses: addresses(route),
+    };
   });
 }
 
@@ -54,8 +59,8 @@ function addresses(route: NetlinkSocket): string[] {
   return found;
 }
 
-function generation(): number | undefined {
-  using netfilter = NetlinkSocket.openHere(NETLINK_NETFILTER);
+/** Undefined: the kernel has no nf_tables. Throws SystemError. */
+export function rulesGeneration(netfilter: NetlinkSocket): number | undefined {
   try {
     const { payload } = netfilter.ask(GET_GENERATION, Buffer.alloc(NFGENMSG_SIZE));
     return attributesOf(payload, NFGENMSG_SIZE).get(NFTA_GEN_ID)?.readUInt32BE(0);

@@ -1,12 +1,13 @@
 import { calls, lastError } from "../calls.ts";
 import { AF_NETLINK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from "../constants.ts";
 import { Descriptor } from "../descriptor.ts";
-import { SystemError } from "../errno.ts";
+import { Errno, SystemError } from "../errno.ts";
 import { NativeBuffer } from "../native-buffer.ts";
 import type { NetNamespace } from "../net-namespace.ts";
 import {
   decodeMessages,
   encodeMessage,
+  HEADER_SIZE,
   type NetlinkMessage,
   NLM_F_ACK,
   NLM_F_DUMP,
@@ -19,6 +20,9 @@ export const NETLINK_ROUTE = 0;
 export const NETLINK_SOCK_DIAG = 4;
 export const NETLINK_NETFILTER = 12;
 
+/** `struct sockaddr_nl`. */
+const SOCKADDR_NL_SIZE = 12;
+const SOCKADDR_NL_GROUPS = 8;
 /** The kernel answers in pieces of at most 32 KiB (netlink_dump). */
 const RECEIVE_BYTES = 65_536;
 /** Pieces of one dump: 2 GB of answers come from no namespace that works. */
@@ -76,6 +80,29 @@ export class NetlinkSocket implements Disposable {
     this.#send(type, NLM_F_REQUEST | NLM_F_ACK | flags, payload);
     const [message] = this.#receive();
     return message?.type === NLMSG_ERROR ? message.payload.readInt32LE(0) : 0;
+  }
+
+  /** Lets the kernel tell of changes; `groups` is a mask. Throws SystemError. */
+  subscribe(groups: number): void {
+    const address = NativeBuffer.alloc(SOCKADDR_NL_SIZE);
+    address.bytes.writeUInt16LE(AF_NETLINK, 0);
+    address.bytes.writeUInt32LE(groups, SOCKADDR_NL_GROUPS);
+    if (calls.bind(this.#descriptor.fd, address.pointer, SOCKADDR_NL_SIZE) < 0) {
+      throw new SystemError("subscribe to netlink", lastError());
+    }
+  }
+
+  /** Throws away what the kernel has told; how many times it has, or had more to tell than there was room for. */
+  drain(): number {
+    for (let count = 0; count < MAX_PIECES; ) {
+      // Longer messages are cut off: only that there was one matters.
+      const received = calls.recvfrom(this.#descriptor.fd, buffer.pointer, HEADER_SIZE, 0, 0n, 0n);
+      const error = received < 0 ? lastError() : 0;
+      if (error === -Errno.EAGAIN) return count;
+      if (error < 0 && error !== -Errno.ENOBUFS) throw new SystemError("receive from netlink", error);
+      count++;
+    }
+    return MAX_PIECES;
   }
 
   close(): void {

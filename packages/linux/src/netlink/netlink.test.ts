@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { connectFrom, Lab, type LabHost, listenIn, until } from "@tulle/lab";
+import { connectFrom, datagramIn, Lab, type LabHost, listenIn, until } from "@tulle/lab";
 import { NetNamespace } from "../net-namespace.ts";
+import { NamespaceProbe } from "./namespace-probe.ts";
 import { namespaceAddresses, readNamespaceState } from "./namespace-state.ts";
 import { CONNECTED_STATES, destroyTcpSockets, TcpState, tcpSockets, udpSockets } from "./tcp-sockets.ts";
 
@@ -71,6 +72,39 @@ describe("what the kernel tells of a namespace by netlink", () => {
       "mapped addresses are IPv4",
     );
     second.destroy();
+  });
+
+  test("a probe tells changes of addresses, routes and policy rules once, and finds single ports", async () => {
+    using probe = NamespaceProbe.open(namespace);
+    assert.equal(probe.routingChanged(), false);
+    for (const words of [
+      "addr add 192.0.2.8/32 dev eth0",
+      "rule add pref 98 lookup 100",
+      "-6 rule add pref 98 lookup 100",
+    ]) {
+      await pod.namespace.run("ip", words.split(" "));
+      assert.equal(probe.routingChanged(), true, words);
+      assert.equal(probe.routingChanged(), false, words);
+    }
+    const before = probe.rulesGeneration();
+    await pod.namespace.run("nft", ["add table inet z"]);
+    assert.notEqual(probe.rulesGeneration(), before);
+    assert.equal(probe.markOf("tcp", 15008), undefined);
+    await using _marked = await listenIn(pod.namespace.path, { ip: "::", port: 15008 }, () => {}, { mark: 0x539 });
+    const dns = await datagramIn(pod.namespace.path, { ip: "127.0.0.1", port: 15053 }, { mark: 0x539 });
+    assert.equal(probe.markOf("tcp", 15008), 0x539);
+    assert.equal(probe.markOf("udp", 15053), 0x539);
+    assert.equal(probe.markOf("udp", 15054), undefined);
+    dns.close();
+  });
+
+  test("more changes than a probe has room for are a change", async () => {
+    using probe = NamespaceProbe.open(namespace);
+    const many = Array.from({ length: 3000 }, (_, i) => `route add 198.51.${i >> 8}.${i & 255}/32 dev eth0 table 7`);
+    await pod.namespace.ip(many);
+    assert.equal(probe.routingChanged(), true);
+    assert.equal(probe.routingChanged(), false);
+    await pod.namespace.ip(["route flush table 7"]);
   });
 
   test("a listener that somebody destroys is no longer listed", async () => {

@@ -55,7 +55,8 @@ const INET_DIAG_MARK = 15;
 const REQUEST = { family: 0, protocol: 1, states: 4, id: 8, size: 56 } as const;
 /** `struct inet_diag_msg`, and within it `struct inet_diag_sockid` from `id` to `idEnd`. */
 const ENTRY = { family: 0, state: 1, id: 4, idEnd: 52, size: 72 } as const;
-const SOCKID = { sourcePort: 0, destinationPort: 2, source: 4, destination: 20 } as const;
+const SOCKID = { sourcePort: 0, destinationPort: 2, source: 4, destination: 20, cookie: 40, end: 48 } as const;
+const LOOPBACK = [127, 0, 0, 1];
 
 /** TCP sockets of both families in these states. Throws SystemError. */
 export function tcpSockets(namespace: NetNamespace, states: readonly number[]): SocketEntry[] {
@@ -85,6 +86,22 @@ export function destroyTcpSockets(namespace: NetNamespace, sockets: readonly Soc
     else if (result !== -Errno.ENOENT) throw new SystemError("reset a connection", result);
   }
   return destroyed;
+}
+
+/** The socket that would take what comes for a port on 127.0.0.1, from anywhere. Throws SystemError (ENOENT: none). */
+export function lookUpSocket(diag: NetlinkSocket, protocol: "tcp" | "udp", port: number): SocketEntry {
+  const request = Buffer.alloc(REQUEST.size);
+  request[REQUEST.family] = AF_INET;
+  request[REQUEST.protocol] = protocol === "tcp" ? IPPROTO_TCP : IPPROTO_UDP;
+  request.writeUInt32LE(0xffffffff, REQUEST.states);
+  // For UDP the kernel takes the two ends the other way round, for historical reasons.
+  const [portAt, addressAt] =
+    protocol === "tcp" ? [SOCKID.sourcePort, SOCKID.source] : [SOCKID.destinationPort, SOCKID.destination];
+  request.writeUInt16BE(port, REQUEST.id + portAt);
+  request.set(LOOPBACK, REQUEST.id + addressAt);
+  // Whichever socket it is.
+  request.fill(0xff, REQUEST.id + SOCKID.cookie, REQUEST.id + SOCKID.end);
+  return entryOf(diag.ask(SOCK_DIAG_BY_FAMILY, request).payload);
 }
 
 function list(namespace: NetNamespace, protocol: number, states: readonly number[]): SocketEntry[] {
