@@ -43,6 +43,10 @@ test("a bound must be in the code with the same value", () => {
     boundProblem(idle, "interface Times {\n  readonly idleMs: number;\n}\nconst x = {\n  idleMs: 5_000,\n};"),
     undefined,
   );
+  const [retry] = boundsOf("| `RETRY` | `{ firstMs: 50, mostMs: 2_000 }` | `src/a.ts` | waits |");
+  assert.ok(retry !== undefined);
+  assert.equal(boundProblem(retry, "const RETRY = { firstMs: 50, mostMs: 2_000 };"), undefined);
+  assert.match(boundProblem(retry, "const RETRY = { firstMs: 50, mostMs: 200 };") ?? "", /mostMs: 200 in/);
   assert.match(boundProblem(a, "export const MAX_A = 32 * 1024;") ?? "", /is 32 \* 1024/);
   assert.match(boundProblem(a, "export const MAX_AB = 16 * 1024;") ?? "", /has no MAX_A/);
   assert.match(boundProblem(a, undefined) ?? "", /does not exist/);

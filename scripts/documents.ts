@@ -94,8 +94,9 @@ export function boundProblem(bound: DocumentBound, source: string | undefined): 
   return `${bound.name} is ${values.join(" or ")} in ${bound.file}, not ${value}`;
 }
 
+/** Without what may be written otherwise. Closing brackets at the end may be those of an object around the bound. */
 function plain(expression: string): string {
-  return expression.replaceAll(/[\s_]/g, "");
+  return expression.replaceAll(/[\s_]/g, "").replace(/[,})]+$/, "");
 }
 
 function escape(text: string): string {
