@@ -22,7 +22,7 @@ interface Follower {
 export class MemoryStore implements Store {
   readonly name = "memory";
   readonly events: (EventInput & { readonly about: string })[] = [];
-  /** While set, every write fails with it. */
+  /** While set, every write and `get` fails with it. */
   failing: StoreError | undefined;
   readonly #objects = new Map<string, KubeObject>();
   readonly #followers = new Set<Follower>();
@@ -56,6 +56,7 @@ export class MemoryStore implements Store {
   }
 
   async get<T extends KubeObject>(kind: ResourceKind<T>, ref: ObjectRef): Promise<T | undefined> {
+    if (this.failing !== undefined) throw this.failing;
     return this.find(kind, ref);
   }
 

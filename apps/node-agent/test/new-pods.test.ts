@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { run, until } from "@tulle/lab";
 import { SeqpacketSocket } from "@tulle/linux";
+import { StoreError } from "@tulle/store";
 import { MODE, NODE, TestNode, type TestPod } from "./test-node.ts";
 
 describe("the plugin asks for new pods", () => {
@@ -81,6 +82,20 @@ describe("the plugin asks for new pods", () => {
     await assert.rejects(node.outbound(pod), { code: "ECONNREFUSED" });
     await node.connectZtunnel();
     assert.equal((await post(body(pod))).status, 200, "the kubelet tries again");
+  });
+
+  test("while the API is away a pod that is known gets its new sandbox, and one that is not waits", async () => {
+    const [known, unknown] = [await node.sandbox(), await node.sandbox()];
+    node.object(known, { ip: false });
+    node.store.failing = new StoreError("UNAVAILABLE", "away");
+    try {
+      assert.equal((await post(body(known))).status, 200);
+      assert.equal((await post(body(unknown))).status, 500);
+    } finally {
+      node.store.failing = undefined;
+    }
+    assert.equal(await node.outbound(known), "outbound");
+    await node.untilCaptured(known);
   });
 
   const attacks: readonly (readonly [what: string, fields: (other: TestPod) => object, text: RegExp])[] = [
