@@ -94,7 +94,9 @@ export class MemoryStore implements Store {
 
   async apply<T extends KubeObject>(kind: ResourceKind<T>, applied: KubeObject, _options: ApplyOptions): Promise<T> {
     const object = this.#writable(kind, applied.metadata);
-    const { conditions } = applied.status as { readonly conditions: readonly { readonly type: string }[] };
+    const { conditions = [] } = (applied.status ?? {}) as {
+      readonly conditions?: readonly { readonly type: string }[];
+    };
     const status = (object.status ?? {}) as { readonly conditions?: readonly { readonly type: string }[] };
     const others = (status.conditions ?? []).filter(({ type }) => type !== "ambient.tulle.dev/Captured");
     return this.put({ ...object, status: { ...status, conditions: [...others, ...conditions] } });

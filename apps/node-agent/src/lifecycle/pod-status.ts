@@ -106,7 +106,8 @@ export class PodStatus {
       apiVersion: "v1",
       kind: "Pod",
       metadata: { name, ...(namespace === undefined ? {} : { namespace }), ...(uid === undefined ? {} : { uid }) },
-      status: { conditions },
+      // No list rather than an empty one: what this manager applied before and now omits goes, and nothing else.
+      ...(conditions.length === 0 ? {} : { status: { conditions } }),
     };
     return this.#written(pod, this.#options.store.apply(PODS, object, { ...STATUS, manager: MANAGER }));
   }
