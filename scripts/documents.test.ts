@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { boundProblem, boundsOf, commandsOf, linksOf } from "./documents.ts";
+import { boundProblem, boundsOf, commandsOf, linksOf, unknownFlag } from "./documents.ts";
 
 test("commands are taken from sh blocks alone, without comments, joined at backslashes", () => {
   const text = [
@@ -50,4 +50,12 @@ test("a bound must be in the code with the same value", () => {
   assert.match(boundProblem(a, "export const MAX_A = 32 * 1024;") ?? "", /is 32 \* 1024/);
   assert.match(boundProblem(a, "export const MAX_AB = 16 * 1024;") ?? "", /has no MAX_A/);
   assert.match(boundProblem(a, undefined) ?? "", /does not exist/);
+});
+
+test("a flag must be in the help of its command", () => {
+  const help = "FLAGS\n  -f [--filename]...  File\n     [--remote/--no-remote]  Ask\n  -h  --help  Print";
+  assert.equal(unknownFlag(["install", "-f", "a.yaml", "--no-remote", "--filename=b"], help), undefined);
+  assert.equal(unknownFlag(["install", "--file", "a.yaml"], help), "--file");
+  assert.equal(unknownFlag(["install", "-s", "a=b"], help), "-s");
+  assert.equal(unknownFlag(["run", "--", "--other"], help), undefined);
 });

@@ -94,6 +94,16 @@ export function boundProblem(bound: DocumentBound, source: string | undefined): 
   return `${bound.name} is ${values.join(" or ")} in ${bound.file}, not ${value}`;
 }
 
+/** The first flag among the words of a command that its help does not list; undefined: it lists them all. */
+export function unknownFlag(words: readonly string[], help: string): string | undefined {
+  const known = new Set([...help.matchAll(/(?<![\w-])--?[a-z][a-z-]*/gi)].map(([flag]) => flag));
+  const end = words.indexOf("--");
+  return words
+    .slice(0, end < 0 ? words.length : end)
+    .map((word) => word.replace(/=.*$/, ""))
+    .find((word) => /^--?[a-z]/i.test(word) && !known.has(word));
+}
+
 /** Without what may be written otherwise. Closing brackets at the end may be those of an object around the bound. */
 function plain(expression: string): string {
   return expression.replaceAll(/[\s_]/g, "").replace(/[,})]+$/, "");
