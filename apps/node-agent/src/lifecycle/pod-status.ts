@@ -117,7 +117,7 @@ export class PodStatus {
       return newerOf(before, await writing);
     } catch (error) {
       // The pod is gone, or another one has its name: there is nothing left to write on.
-      if (error instanceof StoreError && (error.code === "NOT_FOUND" || error.code === "CONFLICT")) return before;
+      if (isGone(error)) return before;
       throw error;
     }
   }
@@ -131,4 +131,11 @@ export function conditionOf(pod: Pod): PodCondition | undefined {
 
 function refOf(pod: Pod): { readonly name: string; readonly namespace: string } {
   return { name: pod.metadata.name, namespace: pod.metadata.namespace ?? "" };
+}
+
+/** The API server calls another uid an attempt to change it. */
+function isGone(error: unknown): boolean {
+  if (!(error instanceof StoreError)) return false;
+  const { code, message } = error;
+  return code === "NOT_FOUND" || code === "CONFLICT" || (code === "INVALID" && message.includes("metadata.uid"));
 }
