@@ -9,14 +9,20 @@ const FIRST_RANGE = 201;
 const LAST_RANGE = 249;
 
 export interface ReservedRange {
+  /** Second octet of 10.x.0.0/16. */
+  readonly second: number;
   readonly plan: AddressPlan;
   /** Lets another mesh have it; the end of this process does, too. */
   readonly release: () => void;
 }
 
-/** Reserves the first range that no route and no other mesh of this machine touches. Rejects when all are taken. */
-export async function reserveRange(): Promise<ReservedRange> {
-  for (let second = FIRST_RANGE; second <= LAST_RANGE; second++) {
+/**
+ * Reserves a range that no route and no other mesh of this machine touches: `preferred` (the second octet of one that was
+ * used before), else the first. Rejects when all are taken.
+ */
+export async function reserveRange(preferred?: number): Promise<ReservedRange> {
+  const all = Array.from({ length: LAST_RANGE - FIRST_RANGE + 1 }, (_, index) => FIRST_RANGE + index);
+  for (const second of preferred === undefined ? all : [preferred, ...all]) {
     const lock = await lockRange(second);
     if (lock === undefined) continue;
     // Looked at under the lock: a mesh that has just started shows either as a lock or as a route.
@@ -24,7 +30,7 @@ export async function reserveRange(): Promise<ReservedRange> {
       readonly dst: string;
     }[];
     const taken = routes.some(({ dst }) => dst !== "default" && !isIpv6(dst) && touches(dst, second));
-    if (!taken) return { plan: addressPlan(second, hasIpv6()), release: () => lock.close() };
+    if (!taken) return { second, plan: addressPlan(second, hasIpv6()), release: () => lock.close() };
     lock.close();
   }
   throw new Error(`every range from 10.${FIRST_RANGE}.0.0/16 to 10.${LAST_RANGE}.0.0/16 is in use on this machine`);

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseConfig } from "./config.ts";
+import { parseConfig, type UpConfig } from "./config.ts";
 
 test("defaults: the current directory, the name local, no offset", () => {
   assert.deepEqual(parseConfig([], "/here"), {
+    command: "up",
     directory: "/here",
     name: "local",
     portOffset: 0,
@@ -12,8 +13,16 @@ test("defaults: the current directory, the name local, no offset", () => {
 });
 
 test("a relative directory is one of the current directory's", () => {
-  assert.equal(parseConfig(["samples/bookinfo"], "/here").directory, "/here/samples/bookinfo");
-  assert.equal(parseConfig(["/there"], "/here").directory, "/there");
+  const directoryOf = (...args: string[]) => (parseConfig(args, "/here") as UpConfig).directory;
+  assert.equal(directoryOf("samples/bookinfo"), "/here/samples/bookinfo");
+  assert.equal(directoryOf("up", "samples/bookinfo"), "/here/samples/bookinfo");
+  assert.equal(directoryOf("/there"), "/there");
+});
+
+test("down names the mesh to end, and forgets it only when told so", () => {
+  assert.deepEqual(parseConfig(["down"], "/here"), { command: "down", name: "local", purge: false });
+  const purged = parseConfig(["down", "--name", "demo", "--purge"], "/here");
+  assert.deepEqual(purged, { command: "down", name: "demo", purge: true });
 });
 
 const wrong: readonly (readonly [args: readonly string[], expected: RegExp])[] = [
@@ -22,6 +31,8 @@ const wrong: readonly (readonly [args: readonly string[], expected: RegExp])[] =
   [["--port-offset", "-1"], /port-offset/],
   [["--ready-timeout", "soon"], /--ready-timeout soon: use a whole number from 1 to 3600/],
   [["--colour"], /--colour/],
+  [["down", "somewhere"], /somewhere/],
+  [["down", "--name", "../x"], /--name \.\.\/x: use 1 to 8/],
 ];
 
 for (const [args, expected] of wrong) {

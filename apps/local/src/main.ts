@@ -1,11 +1,15 @@
 import { inspect } from "node:util";
 import { messageOf } from "@tulle/base";
 import { parseConfig, USAGE } from "./config.ts";
+import { endLocalMesh } from "./down.ts";
 import { terminalProgress } from "./ui/progress.ts";
 import { UserError } from "./user-error.ts";
 import { runLocalMesh } from "./wire.ts";
 
-/** Runs a mesh on this machine until SIGINT, SIGTERM or SIGHUP. Exit code 1: it could not run; 2: wrong arguments. */
+/**
+ * Runs a mesh on this machine until SIGINT, SIGTERM or SIGHUP, or ends one that runs (`down`). Exit code 1: it could not;
+ * 2: wrong arguments.
+ */
 
 const args = process.argv.slice(2);
 if (args.includes("--help") || args.includes("-h")) {
@@ -38,7 +42,8 @@ async function main(argv: readonly string[]): Promise<number> {
     });
   }
   try {
-    await runLocalMesh(config, progress, end.signal);
+    if (config.command === "down") await endLocalMesh(config, progress);
+    else await runLocalMesh(config, progress, end.signal);
   } catch (error) {
     failure ??= error;
   }

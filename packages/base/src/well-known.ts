@@ -36,6 +36,10 @@ export const CAPTURED_CONDITION = "ambient.tulle.dev/Captured";
 /** Service, ServiceEntry, WorkloadEntry, Pod or Namespace: `true` lets traffic pass while the waypoint that it names does not exist. */
 export const WAYPOINT_OPTIONAL_ANNOTATION = "ambient.tulle.dev/waypoint-optional";
 
+/** On every object of an installation: the namespace it is installed in, and the version of what was installed. */
+export const INSTALLATION_LABEL = "tulle.dev/installation";
+export const VERSION_LABEL = "app.kubernetes.io/version";
+
 /** Pod of a process of the local mesh: its process id. Node agents know ztunnel by it where pods are no containers. */
 export const PID_ANNOTATION = "tulle.dev/pid";
 /** The local mesh NAME has what it runs with in `RUN/NAME` (gone when it ends) and its objects in `STATE/NAME`. */

@@ -1,9 +1,10 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Log } from "@tulle/base";
-import type { SystemPod } from "../objects/cluster.ts";
+import type { SystemPod } from "../objects/scheduler.ts";
 import { hostnameOf } from "../objects/endpoints.ts";
-import type { Objects } from "../objects/object-store.ts";
+import type { Objects } from "../objects/view.ts";
 import { describe, keyOf, type Service } from "../resources/kinds.ts";
+import { INGRESS_NAMESPACE } from "../resources/together-check.ts";
 import type { Child } from "../runtime/child-process.ts";
 import type { RelayMessage } from "./relay.ts";
 
@@ -12,8 +13,7 @@ import type { RelayMessage } from "./relay.ts";
  * on, the connection is the mesh's, under the identity of that pod: nothing in plaintext crosses the bridge.
  */
 
-export const INGRESS_NAMESPACE = "tulle-ingress";
-const INGRESS_ACCOUNT = "ingress";
+export const INGRESS_ACCOUNT = "ingress";
 /** Loopback only: a try-out does not belong on the network of whoever runs it. */
 const HOST = "127.0.0.1";
 
@@ -76,7 +76,8 @@ export class Ingress {
   /** Publishes what is new and takes back what is gone. */
   update(objects: Objects): void {
     const before = this.#routes;
-    const wanted = this.#wanted(objects.services);
+    // One that has no address yet is about to get one.
+    const wanted = this.#wanted(objects.services.filter(({ spec }) => spec.clusterIPs !== undefined));
     // A route that stays is the same object: that is how an attempt to open its port knows that it is still wanted.
     for (const [key, route] of before) if (wanted.has(key)) wanted.set(key, route);
     this.#routes = wanted;

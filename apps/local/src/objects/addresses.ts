@@ -1,4 +1,5 @@
-import type { IpFamily, Service } from "../resources/kinds.ts";
+import { canonicalIp } from "@tulle/base";
+import type { IpFamily, Service, ServiceSpec } from "../resources/kinds.ts";
 
 /** One address of each family (IPv6 only where the machine has it). */
 export interface AddressPair {
@@ -13,9 +14,12 @@ export interface AddressPlan {
   /** Prefix lengths of the bridge. */
   readonly v4Bits: number;
   readonly v6Bits: number;
+  readonly controlPlane: AddressPair;
   readonly nodes: readonly NodePlan[];
   readonly serviceCidrs: readonly string[];
   serviceAddress(index: number): AddressPair;
+  /** Which number gives this address, of either family; undefined: none. */
+  serviceNumber(ip: string): number | undefined;
 }
 
 export interface NodePlan {
@@ -23,6 +27,8 @@ export interface NodePlan {
   readonly address: AddressPair;
   readonly podCidrs: readonly string[];
   podAddress(index: number): AddressPair;
+  /** Which number gives these addresses; undefined: none. */
+  podNumber(address: AddressPair): number | undefined;
 }
 
 export const NODE_COUNT = 2;
@@ -40,27 +46,45 @@ export function addressPlan(second: number, ipv6: boolean): AddressPlan {
   const v6 = (tail: string) => (ipv6 ? `${prefix}::${tail}` : undefined);
   const nodes = Array.from({ length: NODE_COUNT }, (_, index): NodePlan => {
     const number = index + 1;
+    const podAddress = (pod: number): AddressPair => ({
+      v4: v4(number, FIRST_POD + pod),
+      v6: v6(`${number}:${(FIRST_POD + pod).toString(16)}`),
+    });
     return {
       name: `node-${number}`,
       address: { v4: v4(0, 10 + number), v6: v6(`${10 + number}`) },
       podCidrs: [`${v4(number, 0)}/24`, ...(ipv6 ? [`${prefix}::${number}:0/112`] : [])],
-      podAddress: (pod) => ({
-        v4: v4(number, FIRST_POD + pod),
-        v6: v6(`${number}:${(FIRST_POD + pod).toString(16)}`),
-      }),
+      podAddress,
+      podNumber: (address) => {
+        const found = numbers(PODS_PER_NODE).find((pod) => podAddress(pod).v4 === address.v4);
+        return found !== undefined && podAddress(found).v6 === address.v6 ? found : undefined;
+      },
     };
+  });
+  const serviceAddress = (index: number): AddressPair => ({
+    v4: v4(128 + (((index + 1) >> 8) & 0x7f), (index + 1) & 0xff),
+    v6: ipv6 ? `${prefix}:ffff::${(index + 1).toString(16)}` : undefined,
   });
   return {
     gateway: { v4: v4(0, 1), v6: v6("1") },
+    controlPlane: { v4: v4(0, 2), v6: v6("2") },
     v4Bits: 17,
     v6Bits: 64,
     nodes,
     serviceCidrs: [`${v4(128, 0)}/17`, ...(ipv6 ? [`${prefix}:ffff::/112`] : [])],
-    serviceAddress: (index) => ({
-      v4: v4(128 + (((index + 1) >> 8) & 0x7f), (index + 1) & 0xff),
-      v6: ipv6 ? `${prefix}:ffff::${(index + 1).toString(16)}` : undefined,
-    }),
+    serviceAddress,
+    serviceNumber: (ip) => {
+      const wanted = canonicalIp(ip);
+      return numbers(MAX_SERVICES).find((index) => {
+        const pair = serviceAddress(index);
+        return pair.v4 === wanted || (pair.v6 !== undefined && canonicalIp(pair.v6) === wanted);
+      });
+    },
   };
+}
+
+function numbers(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index);
 }
 
 /** Every range in which an address that the mesh does not know must be refused. */
@@ -97,6 +121,15 @@ export class NumberPool {
     return undefined;
   }
 
+  /** Gives `key` this number. False: it is another's, or `key` has one. */
+  adopt(key: string, number: number): boolean {
+    if (this.#taken.has(number) || this.#used.has(key) || number >= this.#size) return false;
+    this.#used.set(key, number);
+    this.#taken.add(number);
+    this.#next = Math.max(this.#next, (number + 1) % this.#size);
+    return true;
+  }
+
   release(key: string): void {
     const number = this.#used.get(key);
     if (number === undefined) return;
@@ -109,10 +142,13 @@ export class NumberPool {
   }
 }
 
-/** The service with the addresses that a cluster would have given it; those of `pair` that its families ask for. */
-export function withClusterIps(service: Service, pair: AddressPair): Service {
-  if (service.spec.clusterIP === "None") return { ...service, spec: { ...service.spec, clusterIPs: ["None"] } };
-  const { ipFamilies, ipFamilyPolicy } = service.spec;
+/**
+ * What a cluster would have written into the service: those addresses of `pair` that its families ask for. A service without
+ * a cluster IP has none.
+ */
+export function clusterIpsOf({ spec }: Service, pair: AddressPair): Pick<ServiceSpec, "clusterIP" | "clusterIPs"> {
+  if (spec.clusterIP === "None") return { clusterIPs: ["None"] };
+  const { ipFamilies, ipFamilyPolicy } = spec;
   const dual = ipFamilyPolicy === "PreferDualStack" || ipFamilyPolicy === "RequireDualStack";
   const first = ipFamilies?.[0] ?? "IPv4";
   const second: IpFamily = first === "IPv4" ? "IPv6" : "IPv4";
@@ -120,14 +156,5 @@ export function withClusterIps(service: Service, pair: AddressPair): Service {
     (family) => family === "IPv4" || pair.v6 !== undefined,
   );
   const clusterIPs = families.map((family) => (family === "IPv4" ? pair.v4 : (pair.v6 ?? "")));
-  return {
-    ...service,
-    spec: {
-      ...service.spec,
-      type: service.spec.type ?? "ClusterIP",
-      clusterIP: clusterIPs[0] ?? "",
-      clusterIPs,
-      ipFamilies: families,
-    },
-  };
+  return { clusterIP: clusterIPs[0] ?? "", clusterIPs };
 }

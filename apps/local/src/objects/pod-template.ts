@@ -1,7 +1,7 @@
 import type { Images } from "../resources/images.ts";
 import type { Container, Deployment, PodSpec } from "../resources/kinds.ts";
 import type { AddressPair } from "./addresses.ts";
-import type { Pod, PodMetadata } from "./pod.ts";
+import { ADDRESSES_ANNOTATION, type Pod, type PodMetadata } from "./pod.ts";
 import { type PlannedPod, TEMPLATE_HASH_LABEL, uuidOf } from "./replicas.ts";
 
 /** From what a user has written to a pod with everything decided: pure. */
@@ -17,9 +17,8 @@ export interface ResolvedContainer {
 
 /** What is wanted, before it has a place. */
 export interface WantedPod {
-  readonly metadata: Omit<PodMetadata, "uid">;
+  readonly metadata: PodMetadata;
   readonly spec: PodSpec;
-  readonly appFolder?: string;
 }
 
 /** A pod of a Deployment. */
@@ -47,47 +46,55 @@ export function fromDeployment(deployment: Deployment, planned: PlannedPod): Wan
   };
 }
 
+/** `namespace/name` of the Deployment that a pod was made for; undefined: it is the mesh's own. */
+export function deploymentOf({ metadata }: Pod): string | undefined {
+  const replicaSet = metadata.ownerReferences?.find(({ kind }) => kind === "ReplicaSet")?.name;
+  const hash = metadata.labels[TEMPLATE_HASH_LABEL];
+  if (replicaSet === undefined || hash === undefined || !replicaSet.endsWith(`-${hash}`)) return undefined;
+  return `${metadata.namespace}/${replicaSet.slice(0, -hash.length - 1)}`;
+}
+
 /** A pod that has a node and addresses, and has not started. */
-export function placedPod(
-  wanted: WantedPod,
-  place: { readonly uid: string; readonly nodeName: string; readonly hostIP: string; readonly address: AddressPair },
-): Pod {
-  const { uid, nodeName, hostIP, address } = place;
+export function placedPod(wanted: WantedPod, place: { readonly nodeName: string; readonly address: AddressPair }): Pod {
+  const { nodeName, address } = place;
+  const { annotations } = wanted.metadata;
+  const addresses = [address.v4, address.v6].filter((ip) => ip !== undefined).join(",");
   return {
     apiVersion: "v1",
     kind: "Pod",
-    metadata: { ...wanted.metadata, uid },
+    metadata: { ...wanted.metadata, annotations: { ...annotations, [ADDRESSES_ANNOTATION]: addresses } },
     spec: { ...wanted.spec, nodeName, serviceAccountName: wanted.spec.serviceAccountName ?? "default" },
-    status: {
-      phase: "Pending",
-      podIP: address.v4,
-      podIPs: [address.v4, address.v6].flatMap((ip) => (ip === undefined ? [] : [{ ip }])),
-      hostIP,
-      conditions: [{ type: "Ready", status: "False", reason: "Starting" }],
-      containerStatuses: [],
-    },
   };
 }
 
 /** Command, arguments and environment of each container. */
-export function resolveContainers(pod: Pod, images: Images, appFolder: string | undefined): ResolvedContainer[] {
+export function resolveContainers(
+  pod: Pod,
+  place: { readonly address: AddressPair; readonly hostIP: string },
+  images: Images,
+  appFolder: string | undefined,
+): ResolvedContainer[] {
   return pod.spec.containers.map((spec) => ({
     spec,
     command: [...(spec.command ?? images.get(spec.image ?? "") ?? []), ...(spec.args ?? [])],
-    env: environmentOf(spec, pod),
+    env: environmentOf(spec, pod, place),
     ...(appFolder === undefined ? {} : { appFolder }),
   }));
 }
 
-function environmentOf(container: Container, pod: Pod): Record<string, string> {
+function environmentOf(
+  container: Container,
+  { metadata, spec }: Pod,
+  { address, hostIP }: { readonly address: AddressPair; readonly hostIP: string },
+): Record<string, string> {
   const fields: Readonly<Record<string, string>> = {
-    "metadata.name": pod.metadata.name,
-    "metadata.namespace": pod.metadata.namespace,
-    "metadata.uid": pod.metadata.uid,
-    "spec.nodeName": pod.spec.nodeName,
-    "spec.serviceAccountName": pod.spec.serviceAccountName,
-    "status.podIP": pod.status.podIP,
-    "status.hostIP": pod.status.hostIP,
+    "metadata.name": metadata.name,
+    "metadata.namespace": metadata.namespace,
+    "metadata.uid": metadata.uid ?? "",
+    "spec.nodeName": spec.nodeName,
+    "spec.serviceAccountName": spec.serviceAccountName,
+    "status.podIP": address.v4,
+    "status.hostIP": hostIP,
   };
   const entries = (container.env ?? []).map(({ name, value, valueFrom }) => [
     name,

@@ -1,82 +1,77 @@
+import { DATAPLANE_MODE_LABEL, DEFAULT_TRUST_DOMAIN, formatIdentity, REDIRECTION_ANNOTATION } from "@tulle/base";
+import { type Condition, type KubeObject, type OwnerReference, POD, type ResourceKind } from "@tulle/store";
 import type { Container, Metadata, PodSpec } from "../resources/kinds.ts";
 
-/** A pod as the Kubernetes API would show it; the part that the mesh reads. Immutable: a new status is a new object. */
-export interface Pod {
-  readonly apiVersion: "v1";
-  readonly kind: "Pod";
+/** A pod as the Kubernetes API would show it. Who changes it writes a new one. */
+export interface Pod extends KubeObject {
   readonly metadata: PodMetadata;
   readonly spec: PodSpec & { readonly nodeName: string; readonly serviceAccountName: string };
-  readonly status: PodStatus;
+  readonly status?: PodStatus;
 }
 
 export interface PodMetadata extends Metadata {
-  readonly uid: string;
-  readonly generateName?: string;
   readonly labels: Readonly<Record<string, string>>;
-  readonly annotations: Readonly<Record<string, string>>;
-  readonly deletionTimestamp?: string;
-  readonly ownerReferences?: readonly {
-    readonly apiVersion: string;
-    readonly kind: string;
-    readonly name: string;
-    readonly uid: string;
-    readonly controller: boolean;
-  }[];
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly ownerReferences?: readonly OwnerReference[];
 }
 
 export interface PodStatus {
   readonly phase: "Pending" | "Running";
-  readonly podIP: string;
-  readonly podIPs: readonly { readonly ip: string }[];
-  readonly hostIP: string;
-  readonly conditions: readonly PodCondition[];
-  readonly containerStatuses: readonly ContainerStatus[];
-}
-
-export interface PodCondition {
-  readonly type: string;
-  readonly status: "True" | "False";
-  readonly reason?: string;
-  readonly message?: string;
+  /** Missing while the pod has no network. */
+  readonly podIP?: string;
+  readonly podIPs?: readonly { readonly ip: string }[];
+  readonly hostIP?: string;
+  readonly startTime?: string;
+  readonly conditions?: readonly Condition[];
+  readonly containerStatuses?: readonly ContainerStatus[];
 }
 
 export interface ContainerStatus {
   readonly name: string;
   readonly ready: boolean;
   readonly restartCount: number;
-  /** The process on this machine while it runs. */
-  readonly pid: number | undefined;
+  /** `process://PID` while it runs. */
+  readonly containerID?: string;
 }
 
-/** Set while traffic of the pod goes through the mesh (the contract that the control plane reads). */
-export const REDIRECTION_ANNOTATION = "ambient.istio.io/redirection";
-export const DATAPLANE_MODE_LABEL = "istio.io/dataplane-mode";
+export const PODS = POD as ResourceKind<Pod>;
+
+/** Addresses that the scheduler has chosen, `v4,v6`; a pod's status has them once its network is there. */
+export const ADDRESSES_ANNOTATION = "local.tulle.dev/addresses";
+const CONTAINER_ID = "process://";
 
 export function isReady(pod: Pod): boolean {
-  return pod.status.conditions.some((condition) => condition.type === "Ready" && condition.status === "True");
+  return pod.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
 }
 
+export function readyReason(pod: Pod): string | undefined {
+  return pod.status?.conditions?.find(({ type }) => type === "Ready")?.message;
+}
+
+/** Traffic of the pod goes through the mesh. */
 export function isMeshed(pod: Pod): boolean {
-  return pod.metadata.annotations[REDIRECTION_ANNOTATION] === "enabled";
+  return pod.metadata.annotations?.[REDIRECTION_ANNOTATION] === "enabled";
 }
 
 export function podIps(pod: Pod): string[] {
-  return pod.status.podIPs.map(({ ip }) => ip);
+  return (pod.status?.podIPs ?? []).map(({ ip }) => ip);
 }
 
-export function podIdentity(pod: Pod, trustDomain: string): string {
-  return `spiffe://${trustDomain}/ns/${pod.metadata.namespace}/sa/${pod.spec.serviceAccountName}`;
+export function podIdentity({ metadata, spec }: Pod): string {
+  return formatIdentity({
+    trustDomain: DEFAULT_TRUST_DOMAIN,
+    namespace: metadata.namespace,
+    serviceAccount: spec.serviceAccountName,
+  });
 }
 
-/** The pod with its Ready condition and container states replaced. */
-export function withStatus(pod: Pod, status: Partial<PodStatus>): Pod {
-  return { ...pod, status: { ...pod.status, ...status } };
+export function containerId(pid: number | undefined): string | undefined {
+  return pid === undefined ? undefined : `${CONTAINER_ID}${pid}`;
 }
 
-export function withAnnotation(pod: Pod, name: string, value: string | undefined): Pod {
-  const { [name]: _old, ...others } = pod.metadata.annotations;
-  const annotations = value === undefined ? others : { ...others, [name]: value };
-  return { ...pod, metadata: { ...pod.metadata, annotations } };
+/** The process of a container on this machine. */
+export function pidOf({ containerID }: ContainerStatus): number | undefined {
+  return containerID?.startsWith(CONTAINER_ID) ? Number(containerID.slice(CONTAINER_ID.length)) : undefined;
 }
 
 /** A port of a container by number or name; undefined when no container has that name. */
@@ -88,7 +83,7 @@ export function resolvePort(containers: readonly Container[], port: number | str
   return undefined;
 }
 
-/** Enrolled: the pod asks for it, or its namespace does and the pod does not opt out (spec: control-plane §1.1). */
+/** Asked into the mesh: by the pod, or by its namespace and the pod does not opt out (spec: control-plane §1.1). */
 export function wantsMesh(
   podLabels: Readonly<Record<string, string>>,
   namespaceLabels: Readonly<Record<string, string>> | undefined,

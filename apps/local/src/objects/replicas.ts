@@ -25,7 +25,7 @@ const ALPHABET = "bcdfghjklmnpqrstvwxz2456789";
  */
 export function planReplicas(deployment: Deployment, images: Images, pods: readonly Pod[]): ReplicaPlan {
   const replicas = deployment.spec.replicas ?? 1;
-  const templateHash = hashOf(deployment, images);
+  const templateHash = templateHashOf(deployment, images);
   const replicaSet = `${deployment.metadata.name}-${templateHash}`;
   const wanted = Array.from({ length: replicas }, (_, position) => `${replicaSet}-${suffixOf(replicaSet, position)}`);
 
@@ -41,10 +41,20 @@ export function planReplicas(deployment: Deployment, images: Images, pods: reado
   return { create, remove: [...surplus, ...old.slice(0, replaced)] };
 }
 
-function hashOf(deployment: Deployment, images: Images): string {
+/** Of the template and the commands that its images stand for: another one means other pods. */
+export function templateHashOf(deployment: Deployment, images: Images): string {
   const { template } = deployment.spec;
   const commands = template.spec.containers.map((one) => one.command ?? images.get(one.image ?? "") ?? []);
-  return letters(JSON.stringify([template, commands]), 10);
+  return letters(canonicalJson([template, commands]), 10);
+}
+
+/** The order of keys says nothing, and may change when a file is edited. */
+function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, part: unknown) =>
+    typeof part === "object" && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  );
 }
 
 function suffixOf(replicaSet: string, position: number): string {

@@ -34,7 +34,9 @@ export const meshLabels: Check = (value, path, report) => {
 export const annotations: Check = (value, path, report) => {
   labels(value, path, report);
   for (const name of Object.keys(value ?? {})) {
-    if (/^(ambient|sidecar|traffic\.sidecar)\.istio\.io\/|^istio\.io\/(reroute|dry-run)/.test(name)) {
+    if (
+      /^(ambient|sidecar|traffic\.sidecar)\.istio\.io\/|^istio\.io\/(reroute|dry-run)|(^|\.)tulle\.dev\//.test(name)
+    ) {
       report([...path, name], "is not supported by the local mesh: remove it");
     }
   }

@@ -1,5 +1,5 @@
 import { labelName, labels, metadata, PORT_NAME, port, portNumber, selector, subdomainName } from "./common-fields.ts";
-import type { Kind } from "./kinds.ts";
+import { serviceEntry, workloadEntry } from "./entry-fields.ts";
 import { podTemplate } from "./pod-fields.ts";
 import { authorizationPolicy, peerAuthentication } from "./policy-fields.ts";
 import { boolean, type Check, either, ignored, integer, list, object, oneOf, string } from "./schema.ts";
@@ -9,6 +9,18 @@ import { boolean, type Check, either, ignored, integer, list, object, oneOf, str
 /** More pods than one machine of this kind can hold anyway: each is a process of its own. */
 const MAX_REPLICAS = 50;
 const SECURITY_VERSIONS = ["security.istio.io/v1", "security.istio.io/v1beta1"];
+const NETWORKING_VERSIONS = ["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"];
+
+/** What the local mesh plays itself, and what its control plane reads. */
+export type Kind =
+  | "Namespace"
+  | "ServiceAccount"
+  | "Service"
+  | "Deployment"
+  | "AuthorizationPolicy"
+  | "PeerAuthentication"
+  | "ServiceEntry"
+  | "WorkloadEntry";
 
 /** `spec` of every kind, and whether the kind lives in a namespace. */
 const SPECS: Readonly<Record<Kind, { readonly apiVersions: readonly string[]; readonly check: Check }>> = {
@@ -86,6 +98,14 @@ const SPECS: Readonly<Record<Kind, { readonly apiVersions: readonly string[]; re
   PeerAuthentication: {
     apiVersions: SECURITY_VERSIONS,
     check: peerAuthentication,
+  },
+  ServiceEntry: {
+    apiVersions: NETWORKING_VERSIONS,
+    check: serviceEntry,
+  },
+  WorkloadEntry: {
+    apiVersions: NETWORKING_VERSIONS,
+    check: workloadEntry,
   },
 };
 

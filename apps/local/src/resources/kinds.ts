@@ -1,30 +1,16 @@
+import type { KubeObject, ObjectMeta } from "@tulle/store";
+
 /**
- * The Kubernetes and Istio objects that the local mesh reads, with the fields that it honours. The names and shapes are
- * those of the Kubernetes API, so that the objects can be handed on as they are.
+ * The Kubernetes objects that the local mesh plays itself, with the fields that it honours: what checks.ts lets pass. Policies
+ * and entries are the control plane's.
  */
 
-export interface Metadata {
-  readonly name: string;
+export interface Metadata extends ObjectMeta {
   readonly namespace: string;
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 export interface LabelSelector {
   readonly matchLabels?: Readonly<Record<string, string>>;
-}
-
-export interface Namespace {
-  readonly apiVersion: "v1";
-  readonly kind: "Namespace";
-  /** `namespace` is empty. */
-  readonly metadata: Metadata;
-}
-
-export interface ServiceAccount {
-  readonly apiVersion: "v1";
-  readonly kind: "ServiceAccount";
-  readonly metadata: Metadata;
 }
 
 export interface ServicePort {
@@ -48,9 +34,7 @@ export interface ServiceSpec {
   readonly publishNotReadyAddresses?: boolean;
 }
 
-export interface Service {
-  readonly apiVersion: "v1";
-  readonly kind: "Service";
+export interface Service extends KubeObject {
   readonly metadata: Metadata;
   readonly spec: ServiceSpec;
 }
@@ -108,38 +92,28 @@ export interface PodTemplate {
   readonly spec: PodSpec;
 }
 
-export interface Deployment {
-  readonly apiVersion: "apps/v1";
-  readonly kind: "Deployment";
+export interface DeploymentStatus {
+  readonly observedGeneration?: number;
+  readonly replicas?: number;
+  readonly updatedReplicas?: number;
+  readonly readyReplicas?: number;
+  readonly availableReplicas?: number;
+  readonly unavailableReplicas?: number;
+}
+
+export interface Deployment extends KubeObject {
   readonly metadata: Metadata;
   readonly spec: { readonly replicas?: number; readonly selector: LabelSelector; readonly template: PodTemplate };
+  readonly status?: DeploymentStatus;
 }
-
-/** The contents are checked for their field names and kinds here and interpreted where policies are compiled. */
-export interface AuthorizationPolicy {
-  readonly apiVersion: string;
-  readonly kind: "AuthorizationPolicy";
-  readonly metadata: Metadata;
-  readonly spec: Readonly<Record<string, unknown>>;
-}
-
-export interface PeerAuthentication {
-  readonly apiVersion: string;
-  readonly kind: "PeerAuthentication";
-  readonly metadata: Metadata;
-  readonly spec: Readonly<Record<string, unknown>>;
-}
-
-export type Resource = Namespace | ServiceAccount | Service | Deployment | AuthorizationPolicy | PeerAuthentication;
-export type Kind = Resource["kind"];
 
 /** `Deployment bookinfo/reviews-v1`. */
-export function describe(resource: { readonly kind: string; readonly metadata: Metadata }): string {
-  return `${resource.kind} ${keyOf(resource)}`;
+export function describe(object: { readonly kind: string; readonly metadata: ObjectMeta }): string {
+  return `${object.kind} ${keyOf(object)}`;
 }
 
-/** `<namespace>/<name>`; the bare name of a namespace. */
-export function keyOf(resource: { readonly metadata: Metadata }): string {
-  const { namespace, name } = resource.metadata;
-  return namespace === "" ? name : `${namespace}/${name}`;
+/** `<namespace>/<name>`; the bare name of an object without a namespace. */
+export function keyOf({ metadata }: { readonly metadata: ObjectMeta }): string {
+  const { namespace, name } = metadata;
+  return namespace === undefined ? name : `${namespace}/${name}`;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decode, encode } from "dns-packet";
-import { NO_OBJECTS } from "../objects/object-store.ts";
+import { NO_OBJECTS } from "../objects/view.ts";
 import type { Service } from "../resources/kinds.ts";
 import { answer, nameTable } from "./dns-names.ts";
 

@@ -10,7 +10,7 @@ import {
   RECURSION_DESIRED,
 } from "dns-packet";
 import { endpointsOf, hostnameOf } from "../objects/endpoints.ts";
-import type { Objects } from "../objects/object-store.ts";
+import type { Objects } from "../objects/view.ts";
 
 /** Names of services as cluster DNS answers them: pure, from a query's bytes to an answer's bytes. */
 

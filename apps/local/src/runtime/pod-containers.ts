@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { ContainerStatus } from "../objects/pod.ts";
+import { type ContainerStatus, containerId } from "../objects/pod.ts";
 import type { ResolvedContainer } from "../objects/pod-template.ts";
 import { Container } from "./container.ts";
 import { LogFile } from "./log-file.ts";
@@ -47,7 +47,13 @@ export class PodContainers {
     let early = false;
     for (const [name, { container, ready, reason }] of this.#states) {
       const { running, pid, restarts } = container;
-      statuses.push({ name, ready: ready && running, restartCount: restarts, pid });
+      const containerID = containerId(running ? pid : undefined);
+      statuses.push({
+        name,
+        ready: ready && running,
+        restartCount: restarts,
+        ...(containerID === undefined ? {} : { containerID }),
+      });
       if (!running) waiting.push(`${name} is not running`);
       else if (!ready) waiting.push(reason === "" ? `${name} has not been probed yet` : `${name}: ${reason}`);
       early ||= running && pid === undefined;
@@ -74,7 +80,7 @@ export class PodContainers {
       uid,
       folders: {
         mount: mountFolder,
-        etc: join(podsFolder, pod.metadata.uid),
+        etc: join(podsFolder, pod.metadata.uid ?? name),
         app: one.appFolder ?? appFolder,
         node: node.binary,
       },

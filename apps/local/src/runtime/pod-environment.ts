@@ -1,27 +1,12 @@
 import type { Log } from "@tulle/base";
 import type { LabNamespace } from "@tulle/lab";
-import type { AddressPair } from "../objects/addresses.ts";
-import type { PodReport } from "../objects/cluster.ts";
-import type { Pod } from "../objects/pod.ts";
-import type { ResolvedContainer } from "../objects/pod-template.ts";
+import type { PodStart } from "../objects/scheduler.ts";
 import type { Child } from "./child-process.ts";
+import type { NewSandbox } from "./cni.ts";
 import type { NodeForPods } from "./container-root.ts";
 import type { Lan } from "./network.ts";
 
 /** What a pod that runs on this machine needs of the rest. */
-
-/** Puts a pod's traffic into the mesh and takes it out again; the node agent's part. */
-export interface PodMesh {
-  /**
-   * Resolves when all traffic of the pod is captured and ztunnel serves it. `fresh`: nothing runs in the pod yet, so nothing
-   * may leave it before that. Rejects with the reason; may be called again.
-   */
-  enrol(pod: Pod, namespace: LabNamespace, fresh: boolean): Promise<void>;
-  /** Resolves when the pod's traffic is its own again. */
-  withdraw(pod: Pod, namespace: LabNamespace): Promise<void>;
-  /** The pod ends: its namespace goes away after this. Never rejects. */
-  forget(pod: Pod): Promise<void>;
-}
 
 /** What gives a pod outside the mesh the service addresses; inside, ztunnel does. */
 export interface ServiceAddresses {
@@ -38,20 +23,16 @@ export interface RunnerEnvironment {
   readonly mountFolder: string;
   readonly podsFolder: string;
   readonly logsFolder: string;
-  readonly mesh: PodMesh;
+  /** Asks a node's agent whether a pod may start, once there is one. Rejects with the reason. */
+  readonly admit: (node: string, sandbox: NewSandbox, signal: AbortSignal) => Promise<void>;
   readonly services: ServiceAddresses;
   readonly log: Log;
   /** Called with each process of a container that has a message channel. */
   readonly attach: ReadonlyMap<string, (child: Child) => void>;
 }
 
-export interface RunnerOptions {
-  readonly pod: Pod;
-  readonly containers: readonly ResolvedContainer[];
-  readonly address: AddressPair;
+export interface RunnerOptions extends Omit<PodStart, "serial"> {
   /** Name of the pod's end on the bridge. */
   readonly veth: string;
   readonly uid: number;
-  readonly meshed: boolean;
-  readonly report: PodReport;
 }

@@ -2,38 +2,41 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Backoff, type Log, messageOf, sleep } from "@tulle/base";
 import { LabNamespace } from "@tulle/lab";
-import type { PodHandle } from "../objects/cluster.ts";
-import { type PodCondition, REDIRECTION_ANNOTATION, withAnnotation, withStatus } from "../objects/pod.ts";
+import type { Condition } from "@tulle/store";
+import type { PodHandle } from "../objects/scheduler.ts";
 import { writeEtc } from "./container-root.ts";
 import { attach, deleteLink } from "./network.ts";
 import { PodContainers } from "./pod-containers.ts";
 import type { RunnerEnvironment, RunnerOptions } from "./pod-environment.ts";
 
-/** How soon a step that failed (a rule, an acknowledgement) is tried again. */
+/** How soon a step that failed (a rule, the agent's yes) is tried again. */
 const RETRY_INITIAL_MS = 200;
 const RETRY_MAX_MS = 5000;
 
-/** Plays kubelet for one pod: namespace, enrolment, processes, readiness, and the way back. */
+/** Plays kubelet for one pod: namespace, the agent's yes, processes, readiness, and the way back. */
 export class PodRunner implements PodHandle {
   readonly #environment: RunnerEnvironment;
   readonly #options: RunnerOptions;
   readonly #stopping = new AbortController();
-  #containers: PodContainers | undefined;
   readonly #log: Log;
+  readonly #startTime = timestamp();
+  readonly #running: Promise<void>;
+  #containers: PodContainers | undefined;
   #namespace: LabNamespace | undefined;
-  #meshWanted: boolean;
-  #meshed: boolean | undefined;
+  /** It was asked into the mesh when its agent said yes, and the agent's note has not been seen yet. */
+  #joining = false;
+  #captured = false;
+  /** Service addresses are its own to translate. */
+  #attached = false;
   #problem = "";
+  #ready: Condition = { type: "Ready", status: "Unknown" };
   #wake: () => void = () => {};
-  /** Resolves when nothing of the pod is left; never rejects. */
-  readonly ended: Promise<void>;
 
   constructor(environment: RunnerEnvironment, options: RunnerOptions) {
     this.#environment = environment;
     this.#options = options;
-    this.#meshWanted = options.meshed;
     this.#log = environment.log.scope("pod");
-    this.ended = this.#run().catch((error) => this.#log.error(`${this.#name}: ${messageOf(error)}`));
+    this.#running = this.#run().catch((error: unknown) => this.#log.error(`${this.#name}: ${messageOf(error)}`));
   }
 
   get #name(): string {
@@ -41,13 +44,18 @@ export class PodRunner implements PodHandle {
     return `${namespace}/${name}`;
   }
 
+  get #uid(): string {
+    return this.#options.pod.metadata.uid ?? this.#name;
+  }
+
   /** Of the pod's network namespace, for `ip netns exec`; undefined before it is made. */
   get namespaceName(): string | undefined {
     return this.#namespace?.name;
   }
 
-  setMeshed(wanted: boolean): void {
-    this.#meshWanted = wanted;
+  setMeshed(captured: boolean): void {
+    this.#captured = captured;
+    if (captured) this.#joining = false;
     this.#wake();
   }
 
@@ -55,32 +63,40 @@ export class PodRunner implements PodHandle {
     this.#stopping.abort();
     this.#wake();
     await this.#containers?.stop(graceMs);
-    await this.ended;
+    await this.#running;
+    // One that was being started at that moment.
+    await this.#containers?.stop(0);
+  }
+
+  async remove(): Promise<void> {
+    const { services, podsFolder } = this.#environment;
+    await services.detach(this.#uid).catch((error: unknown) => this.#log.warn(`${this.#name}: ${messageOf(error)}`));
+    await deleteLink(this.#options.veth);
+    await this.#namespace?.delete();
+    rmSync(join(podsFolder, this.#uid), { recursive: true, force: true });
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
-    try {
-      await this.#retry("network", () => this.#createSandbox());
-      if (signal.aborted) return;
-      await this.#retry("mesh", () => this.#applyMesh(true));
-      if (signal.aborted) return;
-      this.#containers = new PodContainers({
-        environment: this.#environment,
-        pod: this.#options,
-        namespacePath: this.#namespace?.path ?? "",
-        changed: () => this.#publish(),
-        signal,
+    this.#publish();
+    await this.#retry("network", () => this.#createSandbox());
+    if (signal.aborted) return;
+    await this.#retry("mesh", () => this.#join());
+    if (signal.aborted) return;
+    this.#containers = new PodContainers({
+      environment: this.#environment,
+      pod: this.#options,
+      namespacePath: this.#namespace?.path ?? "",
+      changed: () => this.#publish(),
+      signal,
+    });
+    this.#publish();
+    while (!signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        if (signal.aborted || this.#wantsAddresses() !== this.#attached) resolve();
       });
-      while (!signal.aborted) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-          if (signal.aborted || this.#meshWanted !== this.#meshed) resolve();
-        });
-        if (!signal.aborted) await this.#retry("mesh", () => this.#applyMesh(false));
-      }
-    } finally {
-      await this.#remove();
+      if (!signal.aborted) await this.#retry("service addresses", () => this.#translate());
     }
   }
 
@@ -90,7 +106,7 @@ export class PodRunner implements PodHandle {
     await this.#namespace?.delete();
     this.#namespace = await LabNamespace.create(`${pod.metadata.namespace}.${pod.metadata.name}`);
     await attach(this.#namespace, veth, address, lan);
-    writeEtc(join(podsFolder, pod.metadata.uid), {
+    writeEtc(join(podsFolder, this.#uid), {
       podName: pod.metadata.name,
       namespace: pod.metadata.namespace,
       address,
@@ -100,39 +116,52 @@ export class PodRunner implements PodHandle {
     });
   }
 
-  /** Makes capture what it should be. Before the first process (`fresh`) nothing can leave in between. */
-  async #applyMesh(fresh: boolean): Promise<void> {
-    const { mesh, services } = this.#environment;
-    const { pod } = this.#options;
-    const wanted = this.#meshWanted;
-    const namespace = this.#namespace;
-    if (namespace === undefined || (!fresh && wanted === this.#meshed)) return;
-    if (wanted) {
-      await mesh.enrol(pod, namespace, fresh);
-      await services.detach(pod.metadata.uid);
-      this.#annotate("enabled");
-    } else {
-      this.#annotate(undefined);
-      await services.attach(pod.metadata.uid, namespace);
-      if (!fresh) await mesh.withdraw(pod, namespace);
-    }
-    this.#meshed = wanted;
+  /** Before the first process: nothing leaves the pod that its agent has not said yes to. */
+  async #join(): Promise<void> {
+    const { pod, address, wanted } = this.#options;
+    const { lan, admit } = this.#environment;
+    this.#joining = wanted();
+    await this.#translate();
+    const { name, namespace } = pod.metadata;
+    const sandbox = {
+      ...{ name, namespace, address },
+      netns: this.#namespace?.path ?? "",
+      gateway: lan.gateway,
+      prefixLength: { v4: lan.v4Bits, v6: lan.v6Bits },
+    };
+    await admit(pod.spec.nodeName, sandbox, this.#stopping.signal);
   }
 
-  /** What the control plane goes by: set after capture is complete, taken away before it ends. */
-  #annotate(value: "enabled" | undefined): void {
-    this.#options.report((pod) => withAnnotation(pod, REDIRECTION_ANNOTATION, value));
+  /** Inside the mesh, or about to be, ztunnel knows the services. */
+  #wantsAddresses(): boolean {
+    return !(this.#captured || (this.#joining && this.#options.wanted()));
+  }
+
+  async #translate(): Promise<void> {
+    const { services } = this.#environment;
+    const wanted = this.#wantsAddresses();
+    if (this.#namespace === undefined || wanted === this.#attached) return;
+    if (wanted) await services.attach(this.#uid, this.#namespace);
+    else await services.detach(this.#uid);
+    this.#attached = wanted;
   }
 
   #publish(): void {
-    const { statuses, waiting } = this.#containers?.status() ?? { statuses: [], waiting: [] };
+    const { address, hostIP, report } = this.#options;
+    const { statuses, waiting } = this.#containers?.status() ?? { statuses: [], waiting: ["it has not started"] };
     const reasons = this.#problem === "" ? waiting : [this.#problem, ...waiting];
-    const condition: PodCondition =
-      reasons.length === 0 && statuses.length > 0
-        ? { type: "Ready", status: "True" }
-        : { type: "Ready", status: "False", reason: "ContainersNotReady", message: reasons.join("; ") };
-    const phase = statuses.length > 0 ? "Running" : "Pending";
-    this.#options.report((pod) => withStatus(pod, { phase, conditions: [condition], containerStatuses: statuses }));
+    this.#ready = readyCondition(this.#ready, reasons);
+    // The network counts when the agent has said yes, as the kubelet tells of it when all plugins have.
+    const ips = [address.v4, address.v6].flatMap((ip) => (ip === undefined ? [] : [{ ip }]));
+    const network = this.#containers === undefined ? {} : { podIP: address.v4, podIPs: ips };
+    report({
+      phase: this.#containers === undefined ? "Pending" : "Running",
+      ...network,
+      ...(hostIP === "" ? {} : { hostIP }),
+      startTime: this.#startTime,
+      conditions: [this.#ready],
+      containerStatuses: statuses,
+    });
   }
 
   /** Tries a step until it succeeds or the pod is to stop; the reason of a failure is part of the pod's status. */
@@ -148,6 +177,7 @@ export class PodRunner implements PodHandle {
         }
         return;
       } catch (error) {
+        if (signal.aborted) return;
         this.#problem = `${what}: ${messageOf(error)}`;
         this.#log.warn(`${this.#name}: ${this.#problem}`);
         this.#publish();
@@ -155,15 +185,15 @@ export class PodRunner implements PodHandle {
       }
     }
   }
+}
 
-  async #remove(): Promise<void> {
-    const { pod, veth } = this.#options;
-    const { mesh, services, podsFolder } = this.#environment;
-    await this.#containers?.stop(0);
-    await services.detach(pod.metadata.uid);
-    await mesh.forget(pod);
-    await deleteLink(veth);
-    await this.#namespace?.delete();
-    rmSync(join(podsFolder, pod.metadata.uid), { recursive: true, force: true });
-  }
+function readyCondition(before: Condition, reasons: readonly string[]): Condition {
+  const status = reasons.length === 0 ? "True" : "False";
+  const since = before.status === status ? before.lastTransitionTime : undefined;
+  const why = reasons.length === 0 ? {} : { reason: "ContainersNotReady", message: reasons.join("; ") };
+  return { type: "Ready", status, lastTransitionTime: since ?? timestamp(), ...why };
+}
+
+function timestamp(): string {
+  return `${new Date().toISOString().slice(0, 19)}Z`;
 }

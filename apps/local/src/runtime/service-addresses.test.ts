@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { NO_OBJECTS } from "../objects/object-store.ts";
+import { NO_OBJECTS } from "../objects/view.ts";
 import type { Pod } from "../objects/pod.ts";
 import type { Service } from "../resources/kinds.ts";
 import { serviceRules } from "./service-addresses.ts";

@@ -3,7 +3,7 @@ import { isIpv6, messageOf } from "@tulle/base";
 import type { LabNamespace } from "@tulle/lab";
 import type { ServiceAddresses } from "./pod-environment.ts";
 import { endpointsOf, type Endpoint } from "../objects/endpoints.ts";
-import type { Objects } from "../objects/object-store.ts";
+import type { Objects } from "../objects/view.ts";
 import type { ServicePort } from "../resources/kinds.ts";
 
 /**

@@ -1,8 +1,6 @@
 import { statSync } from "node:fs";
-import type { Cluster } from "../objects/cluster.ts";
-import type { DirectoryState, ResourceDirectory } from "../resources/directory.ts";
-import { formatProblem, type Problem } from "../resources/read-file.ts";
-import { type ResourceSet, sameSet } from "../resources/resource-set.ts";
+import { messageOf } from "@tulle/base";
+import { formatProblem, type ImportResult, type Problem } from "@tulle/store/directory";
 import { UserError } from "../user-error.ts";
 import type { Progress } from "./progress.ts";
 
@@ -11,56 +9,43 @@ import type { Progress } from "./progress.ts";
 /** Pods run under users that own nothing. */
 const READABLE_BY_OTHERS = 0o005;
 
-/** At the start every problem counts; later, what was good stays. */
-export function readDirectory(directory: ResourceDirectory, progress: Progress): DirectoryState {
-  const step = progress.step(`reading ${directory.path}`);
-  let state: DirectoryState;
+/** Throws UserError for a directory that cannot be used at all. */
+export function checkDirectory(path: string): void {
+  let mode: number;
   try {
-    state = directory.read();
+    const stat = statSync(path);
+    if (!stat.isDirectory()) throw new Error(`${path} is no directory`);
+    mode = stat.mode;
   } catch (error) {
-    throw new UserError(`cannot read the directory: ${(error as Error).message}`);
+    throw new UserError(`cannot read the directory: ${messageOf(error)}`);
   }
-  if ((statSync(directory.path).mode & READABLE_BY_OTHERS) !== READABLE_BY_OTHERS) {
-    throw new UserError(
-      `pods run as users of their own and cannot read ${directory.path}: chmod o+rx ${directory.path}`,
-    );
+  if ((mode & READABLE_BY_OTHERS) !== READABLE_BY_OTHERS) {
+    throw new UserError(`pods run as users of their own and cannot read ${path}: chmod o+rx ${path}`);
   }
-  if (state.problems.length > 0) throw new UserError(problemList(state.problems));
-  if (state.set.resources.length === 0)
-    throw new UserError(`${directory.path} holds no Kubernetes YAML (*.yaml, *.yml)`);
-  const count = (kind: string) => state.set.resources.filter((resource) => resource.kind === kind).length;
-  step.done(
-    `${count("Deployment")} deployments, ${count("Service")} services, ${count("AuthorizationPolicy")} authorization policies`,
-  );
-  return state;
 }
 
-export interface WatchOptions {
-  readonly directory: ResourceDirectory;
-  /** What is in force now. */
-  readonly set: ResourceSet;
-  readonly cluster: Cluster;
-  readonly progress: Progress;
-  readonly signal: AbortSignal;
+/** At the start every problem counts. Throws UserError. */
+export function refuseProblems(problems: readonly Problem[]): void {
+  if (problems.length > 0) throw new UserError(problemList(problems));
 }
 
-/** Puts changes of the directory in force until the signal aborts, and tells of them. */
-export function watchDirectory({ directory, set, cluster, progress, signal }: WatchOptions): void {
-  let current = set;
-  let shown = "";
-  const take = ({ set: next, problems }: DirectoryState) => {
-    const changed = !sameSet(current, next);
-    current = next;
-    if (changed) cluster.apply(next);
+/** Tells of changes of the directory, one after the other; what was good stays. */
+export class DirectoryReport {
+  readonly #progress: Progress;
+  #shown = "";
+
+  constructor(progress: Progress) {
+    this.#progress = progress;
+  }
+
+  /** `problems`: all there are now. `imagesChanged`: an image stands for another command. */
+  tell({ changes }: Pick<ImportResult, "changes">, problems: readonly Problem[], imagesChanged: boolean): void {
     const text = problems.length === 0 ? "" : `${problemList(problems)}\n  What was good before stays in force.`;
-    if (text !== "" && text !== shown) progress.note(text);
-    else if (text === "" && shown !== "") progress.note("✓ the directory is fine again");
-    else if (changed) progress.note("✓ the directory has changed, and that is in force");
-    shown = text;
-  };
-  directory.watch(take, (message) => progress.fail(message), signal);
-  // What changed between the first reading and now.
-  take(directory.read());
+    if (text !== "" && text !== this.#shown) this.#progress.note(text);
+    else if (text === "" && this.#shown !== "") this.#progress.note("✓ the directory is fine again");
+    else if (changes > 0 || imagesChanged) this.#progress.note("✓ the directory has changed, and that is in force");
+    this.#shown = text;
+  }
 }
 
 function problemList(problems: readonly Problem[]): string {

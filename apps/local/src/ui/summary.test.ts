@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { NO_OBJECTS } from "../objects/object-store.ts";
+import { NO_OBJECTS } from "../objects/view.ts";
 import type { Pod } from "../objects/pod.ts";
 import { summary } from "./summary.ts";
 
@@ -23,7 +23,9 @@ function pod(namespace: string, name: string, meshed: boolean): Pod {
       podIPs: [],
       hostIP: "",
       conditions: [{ type: "Ready", status: meshed ? "True" : "False" }],
-      containerStatuses: [{ name: "web", ready: true, restartCount: 0, pid: meshed ? 42 : undefined }],
+      containerStatuses: [
+        { name: "web", ready: true, restartCount: 0, ...(meshed ? { containerID: "process://42" } : {}) },
+      ],
     },
   };
 }
@@ -31,18 +33,22 @@ function pod(namespace: string, name: string, meshed: boolean): Pod {
 test("the summary names pods, nodes, identities and protocol, and what to try next", () => {
   const text = summary({
     objects: { ...NO_OBJECTS, pods: [pod("shop", "web-1", true), pod("plain", "old-1", false)] },
-    trustDomain: "cluster.local",
+    name: "demo",
     published: [{ service: "shop/web", url: "http://localhost:8080/" }],
     directory: "/here",
     logsFolder: "/logs",
     bridge: "bridge",
     namespaceOf: (one) => `netns-${one.metadata.name}`,
-    nodes: [{ name: "node-1", namespace: "netns-node-1", address: "10.201.0.11", pid: 7 }],
+    processes: [
+      { node: "-", role: "control plane", namespace: "netns-istiod", address: "10.201.0.2", pid: 6 },
+      { node: "node-1", role: "ztunnel", namespace: "netns-node-1", address: "10.201.0.11", pid: 7 },
+    ],
   });
   assert.equal(
     text,
-    `NODE    ADDRESS      PROXY    PID
-node-1  10.201.0.11  ztunnel  7
+    `NODE    ADDRESS      PROCESS        PID
+-       10.201.0.2   control plane  6
+node-1  10.201.0.11  ztunnel        7
 
 POD          NODE    STATE      ADDRESS      PROTOCOL      IDENTITY                               PID
 plain/old-1  node-1  not ready  10.201.1.10  plaintext     -                                      -
@@ -56,6 +62,7 @@ Try next:
   kill shop/web-1                                             kill -9 42
   see what crosses the wire                                   tcpdump -ni bridge -X tcp
   ask node-1's ztunnel                                        ip netns exec netns-node-1 curl -s localhost:15000/config_dump
+  see objects with their status                               tulle get authorizationpolicies -A --local demo
   read the logs                                               /logs/
 
 Ctrl-C ends the mesh and removes everything it made.

@@ -1,26 +1,21 @@
-import type { Objects } from "../objects/object-store.ts";
-import { isMeshed, isReady, type Pod, podIdentity } from "../objects/pod.ts";
+import type { Objects } from "../objects/view.ts";
+import { isMeshed, isReady, pidOf, type Pod, podIdentity } from "../objects/pod.ts";
 import type { Published } from "../ingress/ingress.ts";
+import type { Process } from "../system/mesh.ts";
 
 /** What is printed when everything is ready: who runs where, under which identity, and what to try next. */
 
 export interface SummaryOptions {
   readonly objects: Objects;
-  readonly trustDomain: string;
+  /** Of the mesh, for the command line. */
+  readonly name: string;
   readonly published: readonly Published[];
   readonly directory: string;
   readonly logsFolder: string;
   readonly bridge: string;
   /** Name of a pod's network namespace. */
   readonly namespaceOf: (pod: Pod) => string;
-  readonly nodes: readonly NodeSummary[];
-}
-
-export interface NodeSummary {
-  readonly name: string;
-  readonly namespace: string;
-  readonly address: string;
-  readonly pid: number | undefined;
+  readonly processes: readonly Process[];
 }
 
 export function summary(options: SummaryOptions): string {
@@ -29,14 +24,14 @@ export function summary(options: SummaryOptions): string {
     nameOf(pod),
     pod.spec.nodeName,
     isReady(pod) ? "ready" : "not ready",
-    pod.status.podIP,
+    pod.status?.podIP ?? "-",
     isMeshed(pod) ? "HBONE (mTLS)" : "plaintext",
-    isMeshed(pod) ? podIdentity(pod, options.trustDomain) : "-",
-    pod.status.containerStatuses.map(({ pid }) => pid ?? "-").join(","),
+    isMeshed(pod) ? podIdentity(pod) : "-",
+    (pod.status?.containerStatuses ?? []).map((status) => pidOf(status) ?? "-").join(","),
   ]);
-  const nodes = options.nodes.map(({ name, address, pid }) => [name, address, "ztunnel", String(pid ?? "-")]);
+  const processes = options.processes.map(({ node, address, role, pid }) => [node, address, role, String(pid ?? "-")]);
   return [
-    table(["NODE", "ADDRESS", "PROXY", "PID"], nodes),
+    table(["NODE", "ADDRESS", "PROCESS", "PID"], processes),
     "",
     table(["POD", "NODE", "STATE", "ADDRESS", "PROTOCOL", "IDENTITY", "PID"], rows),
     "",
@@ -48,7 +43,7 @@ export function summary(options: SummaryOptions): string {
 }
 
 function nextSteps(options: SummaryOptions, pods: readonly Pod[]): string[] {
-  const { published, directory, logsFolder, bridge, namespaceOf, nodes } = options;
+  const { published, directory, logsFolder, bridge, namespaceOf, name, processes } = options;
   const [first] = published;
   const steps: (readonly [string, string])[] = published.map(({ service, url }) => [
     `open ${service.split("/")[1]} (plaintext on this machine up to the ingress pod)`,
@@ -59,13 +54,14 @@ function nextSteps(options: SummaryOptions, pods: readonly Pod[]): string[] {
   const meshed = pods.find((pod) => isMeshed(pod) && pod.metadata.ownerReferences !== undefined);
   if (meshed !== undefined) {
     steps.push(["step into a pod's network", `ip netns exec ${namespaceOf(meshed)} nft list ruleset`]);
-    const [container] = meshed.status.containerStatuses;
-    if (container?.pid !== undefined) steps.push([`kill ${nameOf(meshed)}`, `kill -9 ${container.pid}`]);
+    const [pid] = (meshed.status?.containerStatuses ?? []).map(pidOf);
+    if (pid !== undefined) steps.push([`kill ${nameOf(meshed)}`, `kill -9 ${pid}`]);
   }
   steps.push(["see what crosses the wire", `tcpdump -ni ${bridge} -X tcp`]);
-  for (const { name, namespace } of nodes) {
-    steps.push([`ask ${name}'s ztunnel`, `ip netns exec ${namespace} curl -s localhost:15000/config_dump`]);
+  for (const { node, namespace } of processes.filter(({ role }) => role === "ztunnel")) {
+    steps.push([`ask ${node}'s ztunnel`, `ip netns exec ${namespace} curl -s localhost:15000/config_dump`]);
   }
+  steps.push(["see objects with their status", `tulle get authorizationpolicies -A --local ${name}`]);
   steps.push(["read the logs", `${logsFolder}/`]);
   const width = Math.max(...steps.map(([what]) => what.length));
   return ["Try next:", ...steps.map(([what, how]) => `  ${what.padEnd(width)}  ${how}`)];

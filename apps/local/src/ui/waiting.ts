@@ -1,16 +1,16 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { messageOf, sleep } from "@tulle/base";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { CAPTURED_CONDITION, messageOf, sleep } from "@tulle/base";
 import type { Published } from "../ingress/ingress.ts";
-import type { ObjectStore } from "../objects/object-store.ts";
-import { isReady, type Pod } from "../objects/pod.ts";
+import { isMeshed, isReady, type Pod, readyReason, wantsMesh } from "../objects/pod.ts";
+import type { Objects } from "../objects/view.ts";
 import { UserError } from "../user-error.ts";
 import type { Progress } from "./progress.ts";
 
 /** Waiting until a mesh works, and saying why it does not. */
 
 export interface PodsReadyOptions {
-  readonly store: ObjectStore;
+  readonly objects: () => Objects;
   readonly timeoutMs: number;
   readonly logsFolder: string;
   /** Added to a failure. */
@@ -29,9 +29,12 @@ const SERVER_ERROR = 500;
 /** Of a log, shown when something does not start. */
 const TAIL_LINES = 8;
 
-/** Resolves when every pod is ready or the signal aborts. Throws UserError that names the others when the time is over. */
+/**
+ * Resolves when every pod is ready, and captured if it is to be, or the signal aborts. Throws UserError that names the others
+ * when the time is over.
+ */
 export async function podsReady({
-  store,
+  objects,
   timeoutMs,
   logsFolder,
   hint,
@@ -41,8 +44,10 @@ export async function podsReady({
   const step = progress.step("starting pods");
   const deadline = performance.now() + timeoutMs;
   for (;;) {
-    const { pods } = store.current;
-    const waiting = pods.filter((pod) => !isReady(pod));
+    const { pods, namespaces } = objects();
+    const labels = new Map(namespaces.map(({ metadata }) => [metadata.name, metadata.labels]));
+    const toBeCaptured = ({ metadata }: Pod) => wantsMesh(metadata.labels, labels.get(metadata.namespace));
+    const waiting = pods.filter((pod) => !isReady(pod) || (toBeCaptured(pod) && !isMeshed(pod)));
     if (signal.aborted) return;
     if (pods.length > 0 && waiting.length === 0) {
       step.done(`${pods.length} ready`);
@@ -90,19 +95,23 @@ export async function servicesAnswer({ published, hint, progress, signal }: Serv
   }
 }
 
-/** The last words of whoever's log begins so: they go with the folder. */
-export function logTail(folder: string, prefix: string): string {
-  return readdirSync(folder)
-    .filter((name) => name.startsWith(prefix))
-    .map((name) => {
-      const lines = readFileSync(join(folder, name), "utf8").trimEnd().split("\n").slice(-TAIL_LINES);
-      return `\n  ${name}:\n${lines.map((line) => `    ${line}`).join("\n")}`;
+/** The last words of these logs: they go with the folder. */
+export function logTails(paths: readonly string[]): string {
+  return paths
+    .filter((path) => existsSync(path))
+    .map((path) => {
+      const lines = readFileSync(path, "utf8").trimEnd().split("\n").slice(-TAIL_LINES);
+      return `\n  ${basename(path)}:\n${lines.map((line) => `    ${line}`).join("\n")}`;
     })
     .join("");
 }
 
 function notReady(pod: Pod, logsFolder: string): string {
-  const reason = pod.status.conditions.find(({ type }) => type === "Ready")?.message ?? "it has not started";
   const { namespace, name } = pod.metadata;
-  return `  ${namespace}/${name}: ${reason}${logTail(logsFolder, `${namespace}.${name}.`)}`;
+  const captured = pod.status?.conditions?.find(({ type }) => type === CAPTURED_CONDITION);
+  const reason = isReady(pod)
+    ? `it is not captured: ${captured?.message ?? "its node's agent has not said anything"}`
+    : (readyReason(pod) ?? "it has not started");
+  const logs = readdirSync(logsFolder).filter((file) => file.startsWith(`${namespace}.${name}.`));
+  return `  ${namespace}/${name}: ${reason}${logTails(logs.map((file) => join(logsFolder, file)))}`;
 }

@@ -13,6 +13,8 @@ export interface ImportResult {
   readonly againMs: number | undefined;
   /** Objects that this run added, replaced or removed. */
   readonly changes: number;
+  /** Objects that the directory declares, as far as they are in force. */
+  readonly declared: number;
 }
 
 /** A declared object and where it is written. */
@@ -57,14 +59,19 @@ export class Importer {
     return this.#state.locks.holdLong(IMPORT_LOCK, async () => {
       this.#state.scan();
       for (const name of ALWAYS_NAMESPACES) await this.#ensureNamespace(name);
-      if (this.#directory === undefined) return { problems: [], againMs: undefined, changes: 0 };
+      if (this.#directory === undefined) return { problems: [], againMs: undefined, changes: 0, declared: 0 };
       try {
         this.#changes = 0;
         return await this.#import(this.#directory);
       } catch (error) {
         if (error instanceof StoreError) throw error;
         const message = `cannot be read: ${messageOf(error)}; what it said last stays`;
-        return { problems: [{ file: this.#directory.path, line: 1, message }], againMs: undefined, changes: 0 };
+        return {
+          problems: [{ file: this.#directory.path, line: 1, message }],
+          againMs: undefined,
+          changes: 0,
+          declared: 0,
+        };
       }
     });
   }
@@ -94,7 +101,7 @@ export class Importer {
       await this.#drop(record);
     }
     this.#reportUnknownKinds(wanted.values());
-    return { problems, againMs, changes: this.#changes };
+    return { problems, againMs, changes: this.#changes, declared: wanted.size + kept.length };
   }
 
   /** Moves files that declare what is declared elsewhere, or use an undeclared namespace, from good to bad. */

@@ -1,3 +1,4 @@
+import { INSTALLATION_LABEL, VERSION_LABEL } from "@tulle/base";
 import { VERSION } from "../../version.ts";
 import type { InstallValues, StringMap, Tree } from "../value-fields.ts";
 
@@ -11,11 +12,10 @@ export interface ManifestInput {
 }
 
 /**
- * On every object: which installation it belongs to, by its namespace. What has it and is not made any more is pruned;
- * what lacks it is never touched by uninstall.
+ * INSTALLATION_LABEL says which installation an object belongs to, by its namespace. What has it and is not made any more is
+ * pruned; what lacks it is never touched by uninstall.
  */
-export const INSTALLATION_LABEL = "tulle.dev/installation";
-export const VERSION_LABEL = "app.kubernetes.io/version";
+export { INSTALLATION_LABEL, VERSION_LABEL };
 
 export const ISTIOD = "istiod";
 export const ZTUNNEL = "ztunnel";

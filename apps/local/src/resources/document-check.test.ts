@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatProblem, readFile } from "./read-file.ts";
+import { type FileContent, formatProblem, readDocuments } from "@tulle/store/directory";
+import { checkDocument } from "./document-check.ts";
+
+function readFile(file: string, text: string): FileContent {
+  return readDocuments(file, text, checkDocument);
+}
 
 /** What a user is told about a document, without the file name. */
 function problemsOf(text: string): string[] {
@@ -31,7 +36,7 @@ ${indent(container, 8)}`;
 }
 
 test("a file of several documents gives its resources, with the namespace filled in", () => {
-  const { resources, problems } = readFile(
+  const { objects, problems } = readFile(
     "all.yaml",
     `# nothing but a comment
 ---
@@ -48,9 +53,9 @@ ${deployment()}`,
   );
   assert.deepEqual(problems, []);
   assert.deepEqual(
-    resources.map(({ line, resource }) => [line, resource.kind, resource.metadata.namespace]),
+    objects.map(({ line, object }) => [line, object.kind, object.metadata.namespace]),
     [
-      [3, "Namespace", ""],
+      [3, "Namespace", undefined],
       [7, "Service", "shop"],
       [12, "Deployment", "default"],
     ],
@@ -58,8 +63,8 @@ ${deployment()}`,
 });
 
 test("a document with a fault does not hide the others of its file", () => {
-  const { resources, problems } = readFile("f.yaml", `kind: Pod\n---\n${deployment()}---\nkind: ConfigMap\n`);
-  assert.equal(resources.length, 1);
+  const { objects, problems } = readFile("f.yaml", `kind: Pod\n---\n${deployment()}---\nkind: ConfigMap\n`);
+  assert.equal(objects.length, 1);
   assert.equal(problems.length, 2);
 });
 
@@ -145,6 +150,16 @@ const faults: readonly (readonly [what: string, yaml: string, expected: RegExp])
     "an annotation that changes capture",
     "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: a\n  annotations:\n    ambient.istio.io/dns-capture: 'false'\n",
     /^6: .*dns-capture is not supported/,
+  ],
+  [
+    "an annotation of the mesh's own",
+    "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: a\n  annotations:\n    local.tulle.dev/addresses: 10.0.0.1\n",
+    /^6: .*addresses is not supported/,
+  ],
+  [
+    "a slip in a service entry",
+    "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec:\n  hosts: [a.example]\n  resolution: STATC\n",
+    /^6: .*resolution must be "NONE" or "STATIC"/,
   ],
   [
     "a fixed cluster IP",
