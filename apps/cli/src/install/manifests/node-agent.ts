@@ -28,6 +28,7 @@ const RUN_FOLDER = "/var/run/istio-cni";
 /** Where the container sees the host's folders. */
 const MOUNTED_BIN = "/host/opt/cni/bin";
 const MOUNTED_CONF = "/host/etc/cni/net.d";
+const CGROUPS = "/sys/fs/cgroup";
 
 interface HostFolders {
   readonly bin: string;
@@ -108,6 +109,7 @@ function daemonSet(input: ManifestInput): KubeObject {
             { name: "cni-socket-dir", hostPath: { path: RUN_FOLDER, type: "DirectoryOrCreate" } },
             { name: "cni-netns-dir", hostPath: { path: host.netns, type: "DirectoryOrCreate" } },
             { name: "cni-ztunnel-sock-dir", hostPath: { path: ZDS_FOLDER, type: "DirectoryOrCreate" } },
+            { name: "cgroups", hostPath: { path: CGROUPS, type: "Directory" } },
             { name: "tmp", emptyDir: {} },
           ],
         },
@@ -184,6 +186,8 @@ function container(input: ManifestInput, host: HostFolders): object {
       // At the host's path: the plugin names a namespace by it. Those that come later must appear too.
       { name: "cni-netns-dir", mountPath: host.netns, mountPropagation: "HostToContainer" },
       { name: "cni-ztunnel-sock-dir", mountPath: ZDS_FOLDER },
+      // The probe exemption is for the kubelet's own control group: nft looks for its name here.
+      { name: "cgroups", mountPath: CGROUPS, readOnly: true },
       { name: "tmp", mountPath: "/tmp" },
     ],
   };
