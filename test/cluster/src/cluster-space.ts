@@ -141,7 +141,7 @@ export class ClusterSpace {
         child.on("close", (code) =>
           code === 0
             ? resolve()
-            : reject(new CommandError(words.join(" "), `exit code ${code}`, "", code ?? undefined)),
+            : reject(new CommandError(words.join(" "), `exit code ${code}`, { stdout: "", stderr: "" }, code ?? undefined)),
         );
       });
     } finally {

@@ -16,16 +16,23 @@ export interface CommandOptions {
 export class CommandError extends MeshError {
   /** Undefined when it did not start or was killed. */
   readonly exitCode: number | undefined;
+  readonly stdout: string;
   readonly stderr: string;
 
-  constructor(command: string, how: string, stderr: string, exitCode: number | undefined) {
-    const complaint = stderr.trim();
+  constructor(
+    command: string,
+    how: string,
+    output: { readonly stdout: string; readonly stderr: string },
+    exitCode: number | undefined,
+  ) {
+    const complaint = output.stderr.trim();
     super(`${command}: ${how}${complaint === "" ? "" : `: ${complaint}`}`, {
       code: "COMMAND_FAILED",
       side: "internal",
     });
     this.exitCode = exitCode;
-    this.stderr = stderr;
+    this.stdout = output.stdout;
+    this.stderr = output.stderr;
   }
 }
 
@@ -58,7 +65,7 @@ export function run(program: string, args: readonly string[], options: CommandOp
               : error.killed
                 ? `killed after ${timeoutMs} ms`
                 : error.message;
-          reject(new CommandError(command, how, stderr, exitCode));
+          reject(new CommandError(command, how, { stdout, stderr }, exitCode));
         },
       );
     const child = namespace === undefined ? start() : startedIn(namespace, start);
