@@ -53,9 +53,9 @@ export const IMAGES: readonly ImageDefinition[] = [
   {
     name: "sample-bookinfo",
     title: "The services of Tulle's Bookinfo sample; the first argument (or SERVICE) says which one",
-    entries: ["images/sample-bookinfo/main.ts", "samples/bookinfo/programs/*.ts"],
+    entries: ["samples/bookinfo/programs/*.ts"],
     config: {
-      entrypoint: ["/usr/bin/node", "/app/images/sample-bookinfo/main.js"],
+      entrypoint: ["/usr/bin/node", "/app/samples/bookinfo/programs/main.js"],
       env: ENVIRONMENT,
       user: "65534:65534",
     },

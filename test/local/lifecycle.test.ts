@@ -71,7 +71,7 @@ const wrong: readonly (readonly [what: string, files: Record<string, string>, ex
   [
     "faults in two files",
     { "a.yaml": "kind: Pod\n", "b.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: b}\n" },
-    /2 problems.*a\.yaml:1.*b\.yaml:1: ServiceAccount b\/a: namespace b is not declared/s,
+    /2 problems.*a\.yaml:1.*b\.yaml:3: ServiceAccount a: namespace b is not declared/s,
   ],
 ];
 

@@ -30,6 +30,12 @@ const STOP_TIMEOUT_MS = 30_000;
 const FIRST_OFFSET = 3000;
 const OFFSET_STEP = 7;
 const OFFSETS = 2800;
+const STATE_FOLDER = "/var/lib/tulle";
+/** Meshes of this process; what they would keep for the next start goes when it ends. */
+const names = new Set<string>();
+process.on("exit", () => {
+  for (const name of names) rmSync(join(STATE_FOLDER, name), { recursive: true, force: true });
+});
 /** Pods run under user ids from here on. */
 const FIRST_POD_UID = 1_900_000_000;
 
@@ -61,6 +67,7 @@ export class LocalMesh implements AsyncDisposable {
 
   private constructor(directory: string, { name, readySeconds = 60 }: StartOptions) {
     this.name = name;
+    names.add(name);
     const options = { name, "port-offset": PORT_OFFSET, "ready-timeout": readySeconds };
     const flags = Object.entries(options).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
     const args = [CLI, "up", directory, ...flags];
@@ -107,6 +114,11 @@ export class LocalMesh implements AsyncDisposable {
 
   get folder(): string {
     return `/run/tulle/${this.name}`;
+  }
+
+  /** The folder of objects and keys, which outlives the mesh. */
+  get state(): string {
+    return join(STATE_FOLDER, this.name);
   }
 
   get bridge(): string {

@@ -197,11 +197,11 @@ test("a changed command of an image replaces the pod, too", async () => {
   world.folder.write("images.yaml", IMAGES.replace("web.ts", "other.ts"));
   await until(() => world.folder.looks.some(({ imagesChanged }) => imagesChanged), { what: "the change to be seen" });
   await world.restart();
-  const [after] = await world.settles("another pod", (pods) => pods.length === 1 && pods[0] !== undefined);
-  await until(() => world.pods.every((pod) => pod.metadata.name !== before?.metadata.name), {
-    what: "the first to go",
-  });
-  assert.ok(after);
+  await world.settles("another pod", (pods) => pods.length === 2);
+  world.becomeReady();
+  const [after] = await world.settles("the first to go", (pods) => pods.length === 1);
+  assert.notEqual(after?.metadata.name, before?.metadata.name);
+  assert.deepEqual(world.started.at(-1)?.containers[0]?.command, ["node", "other.ts", "--verbose"]);
 });
 
 test("what the node agent notes on a pod reaches whoever runs it", async () => {
