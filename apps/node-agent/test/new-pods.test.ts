@@ -3,9 +3,11 @@ import { statSync } from "node:fs";
 import { request } from "node:http";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { sleep } from "@tulle/base";
 import { run, until } from "@tulle/lab";
 import { SeqpacketSocket } from "@tulle/linux";
 import { StoreError } from "@tulle/store";
+import { PROVE_EVERY_MS } from "../src/lifecycle/keeper.ts";
 import { MODE, NODE, TestNode, type TestPod } from "./test-node.ts";
 
 describe("the plugin asks for new pods", () => {
@@ -70,6 +72,23 @@ describe("the plugin asks for new pods", () => {
     node.object(second, { annotations: node.annotations(first) });
     await node.untilCaptured(second);
     assert.equal(await node.outbound(second), "outbound");
+  });
+
+  test("a sandbox that is made anew is captured while the API still has the addresses of the former one", async () => {
+    const first = await node.captured();
+    const second = { ...(await node.sandbox()), name: first.name, uid: first.uid };
+    assert.deepEqual(await post(body(second)), { status: 200, text: "" });
+    assert.equal(await node.outbound(second), "outbound");
+    // It is looked at every second, and nothing is found wrong with it before the kubelet has said more.
+    await run("umount", [first.netns]);
+    const before = node.events(first, "CaptureLost").length;
+    await sleep(2 * PROVE_EVERY_MS);
+    assert.deepEqual(node.events(first, "CaptureLost").slice(before), []);
+    assert.ok(node.ztunnel?.serves(first.uid));
+    node.object(second, { annotations: node.annotations(first) });
+    await node.untilCaptured(second);
+    assert.equal(await node.outbound(second), "outbound");
+    await run("mount", ["--bind", first.host.namespace.path, first.netns]);
   });
 
   test("without ztunnel a pod of the mesh does not start, and what was begun holds its traffic back", async () => {

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { ruleOptions } from "../enrolment/rule-options.ts";
 import type { PodNamespace } from "../namespaces/namespace-folder.ts";
 import { ipsOf, nameOf } from "../objects.ts";
-import { closeMember, type Entry, type Finding, memberOf, pathOf, type Tools, wrote } from "./entry.ts";
+import { closeMember, type Entry, type Finding, memberOf, pathOf, presentIps, type Tools, wrote } from "./entry.ts";
 import { look, stillProven } from "./proof.ts";
 
 /** How a pod gets into the mesh, and how it is kept there. Each function brings one pod forward and may be called again. */
@@ -240,7 +240,7 @@ async function chooseRules(entry: Entry, tools: Tools): Promise<boolean> {
   }
   entry.rules = options;
   entry.proof = undefined;
-  if (entry.stage === "captured") await tools.probes.put(entry.uid, ipsOf(entry.pod), options.probePorts ?? []);
+  if (entry.stage === "captured") await tools.probes.put(entry.uid, presentIps(entry), options.probePorts ?? []);
   return true;
 }
 

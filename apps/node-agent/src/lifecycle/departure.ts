@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { LEFT_ANNOTATION, messageOf, sleep } from "@tulle/base";
 import { applyPodRules, podConnections, removePodRules } from "@tulle/linux";
-import { annotationOf, ipsOf, nameOf, type Pod } from "../objects.ts";
+import { annotationOf, nameOf, type Pod } from "../objects.ts";
 import { keepCaptured } from "./capture.ts";
-import { closeMember, type Departure, type Entry, pathOf, type Tools, wrote } from "./entry.ts";
+import { closeMember, type Departure, type Entry, pathOf, presentIps, type Tools, wrote } from "./entry.ts";
 
 /**
  * How a running pod gets out of the mesh without losing a connection: peers stop sending HBONE to it, then it stops being
@@ -81,7 +81,7 @@ export async function stay(entry: Entry, tools: Tools): Promise<void> {
   }
   if (entry.stage === "draining") {
     await tools.zds.add(member);
-    await tools.probes.put(entry.uid, ipsOf(entry.pod), entry.rules.probePorts ?? []);
+    await tools.probes.put(entry.uid, presentIps(entry), entry.rules.probePorts ?? []);
     await applyPodRules(pathOf(member), entry.rules);
   }
   entry.stage = "captured";

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Log } from "@tulle/base";
 import { NamespaceProbe, type PodRuleOptions } from "@tulle/linux";
 import type { AgentPod } from "@tulle/zds";
@@ -5,7 +6,7 @@ import type { EnrolmentSettings } from "../enrolment/decision.ts";
 import type { RuleDefaults } from "../enrolment/rule-options.ts";
 import type { AgentMetrics } from "../metrics.ts";
 import type { NamespaceFolder, PodNamespace } from "../namespaces/namespace-folder.ts";
-import { newerOf, type Pod } from "../objects.ts";
+import { ipsOf, newerOf, type Pod } from "../objects.ts";
 import type { Proof } from "./proof.ts";
 import type { PodStatus } from "./pod-status.ts";
 
@@ -16,6 +17,11 @@ export interface Member extends AgentPod, PodNamespace {
   readonly namespace: PodNamespace["namespace"];
   /** Addresses by which the namespace was found to be the pod's. */
   readonly ips: readonly string[];
+  /**
+   * What the API said of the pod's addresses at that time. Until it says something else it speaks of a former sandbox:
+   * the kubelet writes the new addresses only when the pod may start.
+   */
+  readonly formerIps: readonly string[];
   readonly probe: NamespaceProbe;
 }
 
@@ -139,13 +145,20 @@ export function pathOf({ namespace }: PodNamespace): string {
   return `/proc/${process.pid}/fd/${namespace.descriptor}`;
 }
 
+/** The addresses that the pod has: as the API says, unless that is older than what is known of its sandbox. */
+export function presentIps({ pod, member }: Pick<Entry, "pod" | "member">): readonly string[] {
+  const ips = ipsOf(pod);
+  if (member === undefined) return ips;
+  return ips.length === 0 || isDeepStrictEqual(ips, member.formerIps) ? member.ips : ips;
+}
+
 /** Takes the opened namespace over, and closes it when it throws. */
 export function memberOf(pod: Pod, opened: PodNamespace, ips: readonly string[]): Member {
   const { name, namespace = "", uid = "" } = pod.metadata;
   const serviceAccount = pod.spec?.serviceAccountName ?? "default";
   try {
     const probe = NamespaceProbe.open(opened.namespace);
-    return { ...opened, uid, ips, probe, info: { name, namespace, serviceAccount } };
+    return { ...opened, uid, ips, formerIps: ipsOf(pod), probe, info: { name, namespace, serviceAccount } };
   } catch (error) {
     opened.namespace.close();
     throw error;

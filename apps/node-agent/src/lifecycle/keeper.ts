@@ -149,6 +149,7 @@ export class PodKeeper {
     this.#ensure(pod);
     await this.#queue.exclusive(uid, async () => {
       const entry = this.#ensure(pod);
+      entry.pod = newerOf(entry.pod, pod);
       const opened = open();
       const owner = this.#entries
         .values()

@@ -15,8 +15,7 @@ import {
   readNamespaceState,
   verifyPodRules,
 } from "@tulle/linux";
-import { ipsOf } from "../objects.ts";
-import { type Entry, type Finding, type Member, pathOf, type Tools } from "./entry.ts";
+import { type Entry, type Finding, type Member, pathOf, presentIps, type Tools } from "./entry.ts";
 
 /**
  * That a pod is captured is shown, not believed: its namespace is the one that holds its address, the rules in it are
@@ -110,10 +109,8 @@ function stateOf(member: Member) {
   return { rulesGeneration, routing, addresses: addresses.toSorted().join(" ") };
 }
 
-/** A pod whose sandbox is being made has no address in the API yet: the plugin's word holds then. */
 function expectedIps(entry: Entry): readonly string[] {
-  const ips = ipsOf(entry.pod);
-  return ips.length > 0 ? ips.map((ip) => canonicalIp(ip) ?? ip) : (entry.member?.ips ?? []);
+  return presentIps(entry).map((ip) => canonicalIp(ip) ?? ip);
 }
 
 /** `key` is `device:inode`. */
