@@ -50,6 +50,17 @@ export async function getPod(api: ApiClient, reference: PodReference): Promise<P
  * entered without the API server and without kubelet. Throws when the container does not run.
  */
 export function containerPid(settings: ClusterSettings, pod: PodObject, container?: string): number {
+  const folder = containerFolder(settings, pod, container);
+  const [first] = folder === undefined ? [] : processesOf(folder);
+  if (first !== undefined) return first;
+  throw new Error(`no process of the pod ${pod.metadata.namespace}/${pod.metadata.name} runs`);
+}
+
+/**
+ * The control group of a pod's container (by default its first); undefined when it is gone. Its parent folder is the
+ * pod's, which holds one for the sandbox too. Throws when the container was never started.
+ */
+export function containerFolder(settings: ClusterSettings, pod: PodObject, container?: string): string | undefined {
   const statuses = pod.status.containerStatuses ?? [];
   const status = container === undefined ? statuses[0] : statuses.find(({ name }) => name === container);
   const id = /^containerd:\/\/([0-9a-f]+)$/.exec(status?.containerID ?? "")?.[1];
@@ -60,10 +71,14 @@ export function containerPid(settings: ClusterSettings, pod: PodObject, containe
   // Version 1 has the same tree in each hierarchy; version 2 has one.
   for (const root of [join(CGROUPS, "pids", cgroup), join(CGROUPS, cgroup)]) {
     const folder = findFolder(root, id);
-    const [first] = folder === undefined ? [] : readFileSync(join(folder, "cgroup.procs"), "utf8").split("\n");
-    if (first !== undefined && first !== "") return Number(first);
+    if (folder !== undefined) return folder;
   }
-  throw new Error(`no process of the pod ${namespace}/${name} is in the cgroup ${cgroup}`);
+  return undefined;
+}
+
+/** The processes of a control group, as the caller numbers them. */
+export function processesOf(folder: string): number[] {
+  return readFileSync(join(folder, "cgroup.procs"), "utf8").split("\n").filter(Boolean).map(Number);
 }
 
 function findFolder(root: string, name: string): string | undefined {

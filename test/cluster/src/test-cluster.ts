@@ -185,12 +185,12 @@ export class TestCluster implements AsyncDisposable {
   }
 
   /** Requests from a pod (which runs labbox) until `stop`. */
-  async startLoad(pod: PodReference, options: LoadOptions): Promise<Load> {
+  async startLoad(pod: PodReference | PodObject, options: LoadOptions): Promise<Load> {
     return Load.start(await this.#enterPod(pod), options);
   }
 
   /** A TCP connection from a pod (which runs labbox) to a TCP echo, held until `stop`. */
-  async holdConnection(pod: PodReference, options: HoldOptions): Promise<HeldConnection> {
+  async holdConnection(pod: PodReference | PodObject, options: HoldOptions): Promise<HeldConnection> {
     return HeldConnection.start(await this.#enterPod(pod), options);
   }
 
