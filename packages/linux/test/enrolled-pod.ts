@@ -30,7 +30,8 @@ export class FakeZtunnel implements AsyncDisposable {
   readonly #servers: (Server & AsyncDisposable)[] = [];
   readonly #stack = new AsyncDisposableStack();
 
-  static async start(pod: LabHost): Promise<FakeZtunnel> {
+  /** `borrowPort`: as the source of connections to the application, not only the client's address. */
+  static async start(pod: LabHost, { borrowPort = true } = {}): Promise<FakeZtunnel> {
     const fake = new FakeZtunnel();
     const path = pod.namespace.path;
     const listen = async (ip: string, port: number, onConnection: (socket: Socket) => void) => {
@@ -39,7 +40,7 @@ export class FakeZtunnel implements AsyncDisposable {
     await listen("::", OUTBOUND_PORT, greeter("outbound"));
     await listen("::", INBOUND_HBONE_PORT, greeter("hbone"));
     await listen("::", INBOUND_PLAINTEXT_PORT, (socket) => {
-      passOn(path, pod, socket).catch(() => socket.destroy());
+      passOn(path, pod, socket, borrowPort).catch(() => socket.destroy());
     });
     for (const ip of ["127.0.0.1", "::1"]) {
       await listen(ip, DNS_PORT, greeter("dns"));
@@ -143,13 +144,13 @@ function greeter(name: string): (socket: Socket) => void {
   };
 }
 
-async function passOn(path: string, pod: LabHost, socket: Socket): Promise<void> {
+async function passOn(path: string, pod: LabHost, socket: Socket, borrowPort: boolean): Promise<void> {
   const client = (socket.remoteAddress ?? "").replace(/^::ffff:/, "");
   const own = client.includes(":") ? pod.v6 : pod.v4;
   const upstream = await connectFrom(
     path,
     { ip: own ?? "", port: APP_PORT },
-    { mark: PACKET_MARK, source: { ip: client, port: 0 }, foreignSource: true },
+    { mark: PACKET_MARK, source: { ip: client, port: borrowPort ? (socket.remotePort ?? 0) : 0 }, foreignSource: true },
   );
   socket.pipe(upstream).pipe(socket);
   upstream.on("close", () => socket.destroy());

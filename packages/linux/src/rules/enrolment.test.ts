@@ -15,6 +15,8 @@ import {
   startServer,
   threeHosts,
 } from "../../test/enrolled-pod.ts";
+import { rulesOverview } from "../netlink/netfilter.ts";
+import { NetNamespace } from "../net-namespace.ts";
 import { applyPodRules, verifyPodRules } from "./enrolment.ts";
 
 describe("an enrolled pod", () => {
@@ -24,6 +26,10 @@ describe("an enrolled pod", () => {
   let server: LabHost;
   const running: AsyncDisposable[] = [];
   const earlier: Client[] = [];
+  const overview = () => {
+    using namespace = NetNamespace.open(pod.namespace.path);
+    return rulesOverview(namespace);
+  };
 
   before(async () => {
     lab = await Lab.create();
@@ -35,7 +41,9 @@ describe("an enrolled pod", () => {
     }
     running.push(await FakeZtunnel.start(pod));
     const applied = await applyPodRules(pod.namespace.path);
-    assert.deepEqual(applied, { changed: true, ipv6: "captured", notes: [], establishedBefore: earlier.length });
+    const { generation, ...rest } = applied;
+    assert.deepEqual(rest, { changed: true, ipv6: "captured", notes: [], establishedBefore: earlier.length });
+    assert.equal(generation, overview().generation, "one transaction, which nobody has to verify");
   });
   after(async () => {
     for (const { socket } of earlier) socket.destroy();
@@ -71,6 +79,21 @@ describe("an enrolled pod", () => {
       await inbound.echo("through the redirection and back");
       const listing = await pod.namespace.run("ss", ["-Htn", "state", "established"]);
       assert.match(listing, /:15006\b/, "it passed through ztunnel's port");
+      inbound.socket.destroy();
+    });
+
+    test(`ztunnel may borrow the client's port too, which tracking would take for the captured connection (${family})`, async () => {
+      const to = { ip: addressOf(pod, family), port: APP_PORT };
+      const inbound = await Client.connect(client, to);
+      const port = String(inbound.socket.localPort);
+      const ends = (await pod.namespace.run("ss", ["-Htn", "state", "established"])).split("\n");
+      const ofClient = ends.filter((line) => line.includes(`:${port} `) || line.trimEnd().endsWith(`:${port}`));
+      assert.equal(
+        ofClient.length,
+        3,
+        `15006, ztunnel's to the application, and the application's:\n${ends.join("\n")}`,
+      );
+      await inbound.echo("the same four numbers twice");
       inbound.socket.destroy();
     });
 
@@ -151,6 +174,7 @@ describe("an enrolled pod", () => {
   test("settings of the namespace are made", async () => {
     assert.equal(await pod.namespace.sysctl("net.ipv4.tcp_migrate_req"), "1");
     assert.equal(await pod.namespace.sysctl("net.netfilter.nf_conntrack_tcp_loose"), "0");
+    assert.equal(await pod.namespace.sysctl("net.ipv4.tcp_fwmark_accept"), "1");
   });
 });
 

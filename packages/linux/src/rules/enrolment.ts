@@ -1,26 +1,28 @@
 import { messageOf } from "@tulle/base";
+import { forgetTracked, hasLegacyTables, rulesOverview } from "../netlink/netfilter.ts";
 import { NetNamespace } from "../net-namespace.ts";
-import { isWritableSysctl, readSysctl, writeSysctl } from "../sysctl.ts";
-import {
-  applyTables,
-  type CanonicalRuleset,
-  compareRulesets,
-  isRefusal,
-  listRuleset,
-  rehearse,
-  tableKey,
-  tablesOf,
-} from "./nftables.ts";
+import { readSysctl } from "../sysctl.ts";
+import { applyTables, type CanonicalRuleset, compareRulesets, isRefusal, listRuleset, tableKey } from "./nftables.ts";
 import { podConnections } from "./pod-connections.ts";
-import { applyRouting, compareRouting, type Routing, readRouting, removeRouting } from "./pod-routing.ts";
-import { drainingRules, GUARD_TABLE, guardRules, POD_TABLES, type PodRuleOptions, podRules } from "./pod-rules.ts";
-import { formatTransaction, type Table } from "./ruleset.ts";
+import { applyRouting, compareRouting, readRouting, removeRouting } from "./pod-routing.ts";
+import {
+  CAPTURE_TABLES,
+  drainingRules,
+  GUARD_TABLE,
+  guardRules,
+  POD_TABLES,
+  type PodRuleOptions,
+  podRules,
+} from "./pod-rules.ts";
+import { deviations, makeSettings, possibleReturnPath, presentReturnPath, restoreSettings } from "./pod-settings.ts";
+import { rehearsed } from "./rehearsal.ts";
+import type { Table, TableName } from "./ruleset.ts";
 
 /**
  * A pod's rules in its network namespace, which all of this takes as a path: `/run/netns/x`, `/proc/PID/ns/net`, or
  * `/proc/PID/fd/N` for a descriptor that process PID holds (never `/proc/self`: other programs open it). Needs NET_ADMIN and
  * SYS_ADMIN. Nothing here is remembered between calls: every call looks at what is in force. Calls for one namespace must
- * not overlap.
+ * not overlap. Only nft is run as a program: once to apply, once to remove, once to list.
  */
 
 export interface AppliedRules {
@@ -31,6 +33,13 @@ export interface AppliedRules {
   readonly notes: readonly string[];
   /** The application's connections from before: they go on as they are, past ztunnel. */
   readonly establishedBefore: number;
+  /** The rules' generation (see NamespaceState) in which all of this is known to be in force; undefined: it has to be verified. */
+  readonly generation: number | undefined;
+}
+
+export interface ApplyOptions {
+  /** Makes them anew without looking whether they are in force already, which saves a listing. Default false. */
+  readonly anew?: boolean;
 }
 
 export type RulesVerdict =
@@ -38,88 +47,108 @@ export type RulesVerdict =
   /** What is missing, unexpected or different, one sentence each; never empty. */
   | { readonly ok: false; readonly differences: readonly string[] };
 
-/** What ought to be in force, and how nft lists it. */
+/** What ought to be in force. */
 interface Target {
   readonly tables: readonly Table[];
-  readonly ruleset: CanonicalRuleset;
   readonly ipv6: boolean;
-  readonly notes: readonly string[];
 }
 
 const OWN_TABLES = new Set(POD_TABLES.map(tableKey));
 const IPV6_OFF = "net/ipv6/conf/lo/disable_ipv6";
-/**
- * Connections are tracked from their SYN or not at all. Otherwise a packet in the middle of an old connection (or one that a
- * peer made up) leaves an entry behind, and nat is not asked again for a new connection with the same addresses.
- */
-const LOOSE = { name: "net/netfilter/nf_conntrack_tcp_loose", wanted: "0", kernelDefault: "1" };
-/** Settings of the pod's namespace. A machine that has or allows one of them not loses comfort, not capture. */
-const SETTINGS = [
-  // A closing listener's queue goes to another one of its group (SO_REUSEPORT) instead of being reset: restarts lose nothing.
-  { name: "net/ipv4/tcp_migrate_req", wanted: "1" },
-  LOOSE,
-];
-/** Listings of rehearsed rulesets. More variants than a node's pods have; the oldest goes. */
-const MAX_REHEARSALS = 64;
-const rehearsals = new Map<string, CanonicalRuleset>();
 
 /**
  * Puts a pod's rules in force, and nothing else changes when they are already. Throws CommandError or SystemError when
  * that fails; what was in force before then still is.
  */
-export async function applyPodRules(namespace: string, options: PodRuleOptions = {}): Promise<AppliedRules> {
-  const target = await targetFor(namespace, options);
-  const notes = [...target.notes];
-  const ipv6 = target.ipv6 ? "captured" : "dropped";
-  const { differences, routing } = await compare(namespace, target);
-  if (differences.length > 0) {
-    for (const { name, wanted, present, writable } of deviations(namespace)) {
-      if (writable) writeSetting(namespace, name, wanted);
-      else notes.push(`${name} stays ${present} instead of ${wanted}: it cannot be written here`);
-    }
-    // Routing first: the rules rely on it from their first packet on.
-    using entered = NetNamespace.open(namespace);
-    applyRouting(entered, routing);
-    await applyTables(namespace, { remove: POD_TABLES, add: target.tables });
+export async function applyPodRules(
+  namespace: string,
+  options: PodRuleOptions = {},
+  { anew = false }: ApplyOptions = {},
+): Promise<AppliedRules> {
+  using entered = NetNamespace.open(namespace);
+  const before = rulesOverview(entered);
+  const notes: string[] = [];
+  const result = (fields: Pick<AppliedRules, "changed" | "ipv6" | "generation">): AppliedRules => {
+    const { direct } = podConnections(namespace, options.probeIps);
+    return { ...fields, notes, establishedBefore: direct.length };
+  };
+  if (!anew && before.tables.some((table) => OWN_TABLES.has(table))) {
+    const verdict = await verifyPodRules(namespace, options);
+    if (verdict.ok) return result({ changed: false, ipv6: verdict.ipv6, generation: before.generation });
   }
-  const { direct } = podConnections(namespace, options.probeIps);
-  return { changed: differences.length > 0, ipv6, notes, establishedBefore: direct.length };
+  if (!forgetUnlessShared(entered)) {
+    notes.push("connections that were tracked earlier cannot be forgotten: nf_conntrack_netlink is not there");
+  }
+  notes.push(...makeSettings(entered));
+  const ipv6 = await applyBest(namespace, entered, options, notes);
+  const { generation } = rulesOverview(entered);
+  // One transaction, and nobody else's meanwhile: what is in force is what was asked for.
+  const certain = generation !== undefined && before.generation !== undefined && generation === before.generation + 1;
+  return result({ changed: true, ipv6: ipv6 ? "captured" : "dropped", generation: certain ? generation : undefined });
 }
 
 /** Whether a pod's rules are as they should be. Throws CommandError or SystemError when that cannot be found out. */
 export async function verifyPodRules(namespace: string, options: PodRuleOptions = {}): Promise<RulesVerdict> {
-  const target = await targetFor(namespace, options);
-  const { differences } = await compare(namespace, target);
+  using entered = NetNamespace.open(namespace);
+  let expected: { readonly ruleset: CanonicalRuleset; readonly ipv6: boolean } | undefined;
+  for (const { tables, ipv6 } of targets(entered, options, [])) {
+    try {
+      expected = { ruleset: await rehearsed(tables, { ipv6 }), ipv6 };
+      break;
+    } catch (error) {
+      if (!ipv6 || !isRefusal(error)) throw error;
+    }
+  }
+  if (expected === undefined) throw new Error("there are no rules for this pod");
+  const differences = [
+    ...compareRulesets(expected.ruleset, await listRuleset(namespace), OWN_TABLES),
+    ...compareRouting(readRouting(entered, expected.ipv6)),
+    ...deviations(entered)
+      .filter(({ writable }) => writable)
+      .map(({ name, present, wanted }) => `${name} is ${present}, not ${wanted}`),
+  ];
   return differences.length === 0
-    ? { ok: true, ipv6: target.ipv6 ? "captured" : "dropped" }
+    ? { ok: true, ipv6: expected.ipv6 ? "captured" : "dropped" }
     : { ok: false, differences };
 }
 
-/** Whether any of a pod's rules are in force, whole or not: draining ones too. Throws CommandError or SystemError. */
-export async function hasPodRules(namespace: string): Promise<boolean> {
-  const present = tablesOf(await listRuleset(namespace));
-  return [...OWN_TABLES].some((table) => present.has(table));
+/** Whether any of a pod's rules are in force, whole or not: draining ones too. Throws SystemError. */
+export function hasPodRules(namespace: string): Promise<boolean> {
+  return Promise.try(() => {
+    using entered = NetNamespace.open(namespace);
+    return rulesOverview(entered).tables.some((table) => OWN_TABLES.has(table));
+  });
 }
 
 /**
- * Stops capturing at once. Connections that were captured go on, and what they need stays in force until they have ended:
- * call it again (after ztunnel has let go of the pod) until it returns 0. `force`: whether they have ended or not.
- * Idempotent; leaves the guard alone.
+ * Stops capturing at once. Connections that were captured go on, and what they and ztunnel's later ones to the application
+ * need stays in force, until `removePodRules`. Idempotent.
+ */
+export async function drainPodRules(namespace: string): Promise<void> {
+  using entered = NetNamespace.open(namespace);
+  await drain(namespace, entered, rulesOverview(entered).tables);
+}
+
+/**
+ * Stops capturing as `drainPodRules` does, and removes everything once the last captured connection has ended: call it
+ * again (after ztunnel has let go of the pod) until it returns 0, how many ends of them there still are. `force`: whether
+ * they have ended or not. Idempotent; leaves the guard alone.
  */
 export async function removePodRules(namespace: string, options: { readonly force?: boolean } = {}): Promise<number> {
-  const present = tablesOf(await listRuleset(namespace));
-  if ([...OWN_TABLES].some((table) => present.has(table))) {
-    const [inet] = POD_TABLES.map(tableKey);
+  using entered = NetNamespace.open(namespace);
+  const { tables } = rulesOverview(entered);
+  if (tables.some((table) => OWN_TABLES.has(table))) {
     if (options.force !== true) {
-      await applyTables(namespace, { remove: POD_TABLES, add: drainingRules(present.has(inet ?? "")) });
+      await drain(namespace, entered, tables);
+      // None can be captured any more: what is counted now can only become less.
       const { captured } = podConnections(namespace);
       if (captured > 0) return captured;
     }
     await applyTables(namespace, { remove: POD_TABLES, add: [] });
+    forgetUnlessShared(entered);
   }
-  using entered = NetNamespace.open(namespace);
   removeRouting(entered);
-  if (readSysctl(LOOSE.name, entered) === LOOSE.wanted) writeSysctl(LOOSE.name, LOOSE.kernelDefault, entered);
+  restoreSettings(entered);
   return 0;
 }
 
@@ -139,76 +168,53 @@ export async function isGuarded(namespace: string): Promise<boolean> {
   return compareRulesets(desired, await listRuleset(namespace), new Set([tableKey(GUARD_TABLE)])).length === 0;
 }
 
-async function compare(namespace: string, target: Target): Promise<{ differences: string[]; routing: Routing[] }> {
-  const ruleset = await listRuleset(namespace);
-  using entered = NetNamespace.open(namespace);
-  const routing = readRouting(entered, target.ipv6);
-  const differences = [
-    ...compareRulesets(target.ruleset, ruleset, OWN_TABLES),
-    ...compareRouting(routing),
-    ...deviations(namespace)
-      .filter(({ writable }) => writable)
-      .map(({ name, present, wanted }) => `${name} is ${present}, not ${wanted}`),
-  ];
-  return { differences, routing };
+async function drain(namespace: string, entered: NetNamespace, tables: readonly string[]): Promise<void> {
+  const capturing = CAPTURE_TABLES.filter((table) => tables.includes(tableKey(table)));
+  if (capturing.length === 0) return;
+  const ipv6 = capturing.some((table) => tableKey(table) === tableKey(CAPTURE_TABLES[0] as TableName));
+  await applyTables(namespace, { remove: POD_TABLES, add: drainingRules(ipv6, presentReturnPath(entered)) });
 }
 
 /**
- * IPv6 is captured where that is asked for and possible; otherwise it is dropped, because it would pass by ztunnel. Whether
- * it is possible: loopback has IPv6 (replies to ztunnel pass through it), and a rehearsal on this kernel succeeds.
+ * Where nobody has rules, nobody tracks: what is still remembered of former connections has missed their end, and a new
+ * one with the same addresses would be taken for it. False: it cannot be forgotten here.
  */
-async function targetFor(namespace: string, options: PodRuleOptions): Promise<Target> {
-  const notes: string[] = [];
-  if (options.ipv6 ?? true) {
-    using entered = NetNamespace.open(namespace);
-    if (readSysctl(IPV6_OFF, entered) === "0") {
-      try {
-        const tables = podRules({ ...options, ipv6: true });
-        return { tables, ruleset: await rehearsed(tables, { ipv6: true }), ipv6: true, notes };
-      } catch (error) {
-        if (!isRefusal(error)) throw error;
-        notes.push(`IPv6 is dropped, because it cannot be captured on this kernel: ${messageOf(error)}`);
-      }
-    } else notes.push("IPv6 is dropped, because it is off on the pod's loopback device");
+function forgetUnlessShared(entered: NetNamespace): boolean {
+  const shared = rulesOverview(entered).tables.length > 0 || hasLegacyTables(entered);
+  return shared || forgetTracked(entered);
+}
+
+/** Applies the best that this kernel takes; true: IPv6 is captured. */
+async function applyBest(
+  namespace: string,
+  entered: NetNamespace,
+  options: PodRuleOptions,
+  notes: string[],
+): Promise<boolean> {
+  for (const { tables, ipv6 } of targets(entered, options, notes)) {
+    // Routing first: the rules rely on it from their first packet on.
+    applyRouting(entered, readRouting(entered, ipv6));
+    try {
+      await applyTables(namespace, { remove: POD_TABLES, add: tables });
+      return ipv6;
+    } catch (error) {
+      if (!ipv6 || !isRefusal(error)) throw error;
+      notes.push(`IPv6 is dropped, because it cannot be captured on this kernel: ${messageOf(error)}`);
+    }
   }
-  const tables = podRules({ ...options, ipv6: false });
-  return { tables, ruleset: await rehearsed(tables, { ipv6: false }), ipv6: false, notes };
+  throw new Error("there are no rules for this pod");
 }
 
-/** `routing`: with policy routing, as in a pod. */
-async function rehearsed(
-  tables: readonly Table[],
-  routing: { readonly ipv6: boolean } | undefined,
-): Promise<CanonicalRuleset> {
-  const key = `${routing?.ipv6}\n${formatTransaction({ remove: [], add: tables })}`;
-  const known = rehearsals.get(key);
-  if (known !== undefined) return known;
-  const ruleset = await rehearse(tables, (namespace) => {
-    if (routing !== undefined) applyRouting(namespace, readRouting(namespace, routing.ipv6));
-  });
-  if (rehearsals.size >= MAX_REHEARSALS) rehearsals.delete(rehearsals.keys().next().value ?? "");
-  rehearsals.set(key, ruleset);
-  return ruleset;
-}
-
-/** What a setting is, where it exists and is not as wanted. */
-interface Deviation {
-  readonly name: string;
-  readonly present: string;
-  readonly wanted: string;
-  readonly writable: boolean;
-}
-
-function deviations(namespace: string): Deviation[] {
-  using entered = NetNamespace.open(namespace);
-  return SETTINGS.flatMap(({ name, wanted }) => {
-    const present = readSysctl(name, entered);
-    if (present === undefined || present === wanted) return [];
-    return [{ name, present, wanted, writable: isWritableSysctl(name, entered) }];
-  });
-}
-
-function writeSetting(namespace: string, name: string, value: string): void {
-  using entered = NetNamespace.open(namespace);
-  writeSysctl(name, value, entered);
+/**
+ * What ought to be in force, the best first. IPv6 is captured where that is asked for and possible; otherwise it is
+ * dropped, because it would pass by ztunnel. Whether it is possible: loopback has IPv6 (replies to ztunnel pass through
+ * it), and this kernel takes the rules.
+ */
+function targets(entered: NetNamespace, options: PodRuleOptions, notes: string[]): Target[] {
+  const returnPath = possibleReturnPath(entered);
+  const target = (ipv6: boolean): Target => ({ tables: podRules({ ...options, ipv6, returnPath }), ipv6 });
+  if (options.ipv6 === false) return [target(false)];
+  if (readSysctl(IPV6_OFF, entered) === "0") return [target(true), target(false)];
+  notes.push("IPv6 is dropped, because it is off on the pod's loopback device");
+  return [target(false)];
 }

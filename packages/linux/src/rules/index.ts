@@ -1,7 +1,9 @@
 export { CommandError, type CommandOptions, inNamespace, run } from "./command.ts";
 export {
   type AppliedRules,
+  type ApplyOptions,
   applyPodRules,
+  drainPodRules,
   hasPodRules,
   installGuard,
   isGuarded,
@@ -18,6 +20,7 @@ export {
   readHostProbes,
   removeHostProbes,
 } from "./host-probes.ts";
+export type { ReturnPath } from "./return-path.ts";
 export { ROUTING_TABLE } from "./pod-routing.ts";
 export { classifyConnections, type DirectConnection, type PodConnections, podConnections } from "./pod-connections.ts";
 export { DEFAULT_PROBE_IPS, isInterfaceName, type PodRuleOptions, podRules } from "./pod-rules.ts";

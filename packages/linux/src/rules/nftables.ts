@@ -1,7 +1,4 @@
 import { SystemError } from "../errno.ts";
-import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/netlink-socket.ts";
-import { setLoopbackUp } from "../netlink/routing.ts";
-import { NetNamespace } from "../net-namespace.ts";
 import { CommandError, run } from "./command.ts";
 import { formatTransaction, type Table, type TableName } from "./ruleset.ts";
 
@@ -38,30 +35,8 @@ export async function listRuleset(namespace: string): Promise<CanonicalRuleset> 
   return canonicalRuleset(await run("nft", ["-j", "list", "ruleset"], { namespace }));
 }
 
-/** Names of the tables of a ruleset: `inet tulle-pod`. */
-export function tablesOf(ruleset: CanonicalRuleset): Set<string> {
-  return new Set(ruleset.map((item) => item.table));
-}
-
 export function tableKey({ family, name }: TableName): string {
   return `${family} ${name}`;
-}
-
-/**
- * What nft and this kernel make of tables: they are loaded into a network namespace that exists for this only, after
- * `prepare`. Throws CommandError or SystemError when that cannot be done here.
- */
-export async function rehearse(
-  tables: readonly Table[],
-  prepare: (namespace: NetNamespace) => void,
-): Promise<CanonicalRuleset> {
-  using namespace = NetNamespace.create();
-  using route = NetlinkSocket.open(NETLINK_ROUTE, namespace);
-  setLoopbackUp(route);
-  prepare(namespace);
-  const path = `/proc/${process.pid}/fd/${namespace.descriptor}`;
-  await applyTables(path, { remove: [], add: tables });
-  return listRuleset(path);
 }
 
 /** In what `actual` differs from `desired`, one sentence each; tables that `desired` does not name are left out unless in `owned`. */

@@ -3,12 +3,11 @@ import {
   DNS_PORT,
   INBOUND_HBONE_PORT,
   INBOUND_PLAINTEXT_PORT,
-  MARK_MASK,
   OUTBOUND_PORT,
-  PACKET_MARK,
   parsePort,
-  TPROXY_MARK,
 } from "@tulle/base";
+import { OPENING, OWN, rule, TO_APPLICATION } from "./matches.ts";
+import { dnsZones, type ReturnPath, returnPath } from "./return-path.ts";
 import type { Chain, Rule, Table, TableName } from "./ruleset.ts";
 
 export interface PodRuleOptions {
@@ -29,18 +28,31 @@ export interface PodRuleOptions {
   readonly probePorts?: readonly number[];
 }
 
+/** The rest of what decides: not a wish, but what the pod's kernel allows. */
+export interface PodRuleVariant extends PodRuleOptions {
+  /** Default `socket-mark`. */
+  readonly returnPath?: ReturnPath;
+}
+
 /** HOST_PROBE_SNAT_IP and HOST_PROBE_SNAT_IPV6 of Istio's node agent. */
 export const DEFAULT_PROBE_IPS: readonly string[] = ["169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"];
 
 const NAME = "tulle-pod";
 const IPV6_NAME = "tulle-pod-ipv6";
+const DRAINING_NAME = "tulle-pod-draining";
 const GUARD_NAME = "tulle-guard";
-/** Every table that an enrolled pod may have, the guard apart: what a change of variant has to remove. */
-export const POD_TABLES: readonly TableName[] = [
+/** Tables of a pod that is captured. */
+export const CAPTURE_TABLES: readonly TableName[] = [
   { family: "inet", name: NAME },
   { family: "ip", name: NAME },
   { family: "inet", name: IPV6_NAME },
 ];
+const DRAINING_TABLES: readonly TableName[] = [
+  { family: "inet", name: DRAINING_NAME },
+  { family: "ip", name: DRAINING_NAME },
+];
+/** Every table that a pod may have, the guard apart: what a change of variant has to remove. */
+export const POD_TABLES: readonly TableName[] = [...CAPTURE_TABLES, ...DRAINING_TABLES];
 export const GUARD_TABLE: TableName = { family: "inet", name: GUARD_NAME };
 
 /** IFNAMSIZ less the final zero, without what would end a word or a string of nft. */
@@ -51,21 +63,11 @@ const GUARD_PRIORITY = -400;
 const NAT_PRIORITY = -100;
 
 /**
- * An opening SYN and nothing else. A connection that nothing tracked before looks new in its middle: its next packet would
- * be redirected, and ztunnel's kernel would answer with a reset.
- */
-const OPENING = "tcp flags & (fin | syn | rst | ack) == syn";
-const OWN = `meta mark & ${hex(MARK_MASK)} == ${hex(PACKET_MARK)}`;
-const TO_APPLICATION = `meta mark & ${hex(MARK_MASK)} == ${hex(TPROXY_MARK)}`;
-/** UDP zone of ztunnel's own queries: the application's may have the same addresses and ports (istio/istio#33469). */
-const DNS_ZONE = 1;
-
-/**
  * The tables that capture a pod's traffic (spec: l4-ztunnel §1.7–1.9): TCP into 15001, plaintext for the pod into 15006,
  * DNS into 15053; ztunnel's own packets, loopback, the pod's own addresses and health probes pass. Throws RangeError for
  * an interface or address that is none.
  */
-export function podRules(options: PodRuleOptions = {}): Table[] {
+export function podRules(options: PodRuleVariant = {}): Table[] {
   const {
     ipv6 = true,
     dnsCapture = true,
@@ -73,6 +75,7 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
     virtualInterfaces = [],
     probeIps = DEFAULT_PROBE_IPS,
     probePorts,
+    returnPath: how = "socket-mark",
   } = options;
   for (const name of virtualInterfaces) {
     if (!isInterfaceName(name)) throw new RangeError(`${JSON.stringify(name)} is not the name of a network interface`);
@@ -90,7 +93,7 @@ export function podRules(options: PodRuleOptions = {}): Table[] {
   const outwardProbes = probePorts === undefined ? probes : [];
   const chains: Chain[] = [
     ...(dnsCapture ? dnsZones() : []),
-    ...returnPath(),
+    ...returnPath(how),
     {
       name: "nat-prerouting",
       type: "nat",
@@ -143,17 +146,19 @@ export function isInterfaceName(name: string): boolean {
 
 /**
  * What stays after removal while captured connections last: the return path of ztunnel's connections to the application,
- * and empty nat chains. Address translation of running connections works only as long as some nat chain is registered.
+ * and nat chains that redirect nothing. Translation of running connections works only as long as some nat chain is
+ * registered, and some rule asks connection tracking for anything.
  */
-export function drainingRules(ipv6: boolean): Table[] {
+export function drainingRules(ipv6: boolean, how: ReturnPath = "socket-mark"): Table[] {
   const nat = (hook: "prerouting" | "output"): Chain => ({
     name: `nat-${hook}`,
     type: "nat",
     hook,
     priority: NAT_PRIORITY,
-    rules: [],
+    rules: [rule("ct state new counter accept", "no longer captured")],
   });
-  return [{ family: ipv6 ? "inet" : "ip", name: NAME, chains: [...returnPath(), nat("prerouting"), nat("output")] }];
+  const chains = [...returnPath(how), nat("prerouting"), nat("output")];
+  return [{ family: ipv6 ? "inet" : "ip", name: DRAINING_NAME, chains }];
 }
 
 /** Drops all TCP and UDP of the pod, loopback excepted. */
@@ -172,67 +177,9 @@ export function guardRules(): Table[] {
 }
 
 /**
- * Replies of the application go to an address that ztunnel has only borrowed. They are recognised by the connection mark
- * that ztunnel's own packets have left, and routed back to the local stack (table 100, see pod-routing.ts).
- */
-function returnPath(): Chain[] {
-  return [
-    {
-      name: "mark-prerouting",
-      type: "filter",
-      hook: "prerouting",
-      priority: "mangle",
-      rules: [
-        rule(
-          `${OWN} counter ct mark set ct mark & ${hex(0xffffffff ^ MARK_MASK)} | ${hex(TPROXY_MARK)}`,
-          "remember connections that ztunnel makes to the application",
-        ),
-      ],
-    },
-    {
-      name: "mark-output",
-      type: "route",
-      hook: "output",
-      priority: "mangle",
-      rules: [
-        rule(
-          `ct mark & ${hex(MARK_MASK)} == ${hex(TPROXY_MARK)} counter meta mark set ct mark`,
-          "the application's replies go back to ztunnel",
-        ),
-      ],
-    },
-  ];
-}
-
-function dnsZones(): Chain[] {
-  const mark = `meta mark & ${hex(MARK_MASK)}`;
-  return [
-    {
-      name: "zone-prerouting",
-      type: "filter",
-      hook: "prerouting",
-      priority: "raw",
-      rules: [
-        rule(
-          `udp sport 53 ${mark} != ${hex(PACKET_MARK)} counter ct zone set ${DNS_ZONE}`,
-          "answers to ztunnel's queries",
-        ),
-      ],
-    },
-    {
-      name: "zone-output",
-      type: "filter",
-      hook: "output",
-      priority: "raw",
-      rules: [rule(`udp dport 53 ${OWN} counter ct zone set ${DNS_ZONE}`, "ztunnel's queries")],
-    },
-  ];
-}
-
-/**
  * A second look at what the nat chains let pass: nat is asked once per tracked connection, so a tracking entry from before
- * enrolment (or one that a peer provoked) would let a new connection with the same addresses by. Such a SYN is dropped;
- * the sender's next try finds the entry gone.
+ * enrolment (or one that a peer provoked) would let a new connection with the same addresses by. Such a SYN is dropped, as
+ * long as that entry lasts.
  */
 function noWayAround(pod: {
   readonly inward: readonly Rule[] | undefined;
@@ -316,13 +263,4 @@ function ofFamilies(ips: readonly string[], ipv6: boolean): string[] {
 
 function family(ip: string): "ip" | "ip6" {
   return ip.includes(":") ? "ip6" : "ip";
-}
-
-function rule(text: string, comment: string): Rule {
-  return { text, comment };
-}
-
-/** As an unsigned word. */
-function hex(value: number): string {
-  return `0x${(value >>> 0).toString(16)}`;
 }

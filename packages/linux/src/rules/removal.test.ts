@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { PACKET_MARK } from "@tulle/base";
 import { Lab, type LabHost, until } from "@tulle/lab";
 import {
   addressOf,
@@ -13,8 +14,21 @@ import {
   startServer,
   threeHosts,
 } from "../../test/enrolled-pod.ts";
-import { applyPodRules, installGuard, isGuarded, removeGuard, removePodRules, verifyPodRules } from "./enrolment.ts";
+import { NetNamespace } from "../net-namespace.ts";
+import {
+  applyPodRules,
+  drainPodRules,
+  hasPodRules,
+  installGuard,
+  isGuarded,
+  removeGuard,
+  removePodRules,
+  verifyPodRules,
+} from "./enrolment.ts";
 import { podConnections } from "./pod-connections.ts";
+import { applyRouting, readRouting } from "./pod-routing.ts";
+import { podRules } from "./pod-rules.ts";
+import { formatTransaction } from "./ruleset.ts";
 
 describe("removal, tampering and the guard", () => {
   let lab: Lab;
@@ -45,6 +59,7 @@ describe("removal, tampering and the guard", () => {
     // Not all routes: the kernel adds link-local ones in its own time.
     routes: (await routes()).filter((line) => line.includes(" table 100 ")),
     loose: await pod.namespace.sysctl("net.netfilter.nf_conntrack_tcp_loose"),
+    acceptedMark: await pod.namespace.sysctl("net.ipv4.tcp_fwmark_accept"),
   });
 
   test("removal restores what was before, and may be repeated", async () => {
@@ -95,6 +110,74 @@ describe("removal, tampering and the guard", () => {
     assert.equal((await reach(pod, { ip: server.v4, port: SERVER_PORT })).name, "outbound");
     await captured.echo("through both changes");
     captured.socket.destroy();
+  });
+
+  test("a connection whose end was not tracked keeps no later one with its addresses out", async () => {
+    await applyPodRules(pod.namespace.path);
+    const captured = await Client.connect(pod, { ip: server.v4, port: SERVER_PORT });
+    await drainPodRules(pod.namespace.path);
+    const outward = await Client.connect(pod, { ip: server.v4, port: SERVER_PORT });
+    const inward = await Client.connect(client, { ip: pod.v4, port: APP_PORT });
+    assert.deepEqual([outward.greeting.name, inward.greeting.name], ["server", "app"], "draining: direct, and tracked");
+    const sources = {
+      outward: { ip: pod.v4, port: portOf(outward) },
+      inward: { ip: client.v4, port: portOf(inward) },
+    };
+    captured.socket.destroy();
+    await until(async () => (await removePodRules(pod.namespace.path)) === 0, { what: "the captured one to end" });
+    // A reset from the other side leaves the addresses free at once.
+    for (const one of [outward, inward]) await one.resetByPeer();
+    await applyPodRules(pod.namespace.path);
+    const again = await reach(pod, { ip: server.v4, port: SERVER_PORT }, { source: sources.outward });
+    assert.equal(again.name, "outbound");
+    const inbound = await reach(client, { ip: pod.v4, port: APP_PORT }, { source: sources.inward });
+    assert.equal(inbound.name, "app");
+    await removePodRules(pod.namespace.path, { force: true });
+  });
+
+  test("draining keeps what ztunnel's connections need, although none is left", async () => {
+    await applyPodRules(pod.namespace.path);
+    await drainPodRules(pod.namespace.path);
+    assert.equal(await hasPodRules(pod.namespace.path), true);
+    assert.equal((await reach(client, { ip: pod.v4, port: APP_PORT })).name, "app");
+    // A tunnel that is open may still bring a connection, which ztunnel makes from the client's address.
+    const source = { ip: client.v4, port: 0 };
+    const late = await Client.connect(
+      pod,
+      { ip: pod.v4, port: APP_PORT },
+      { mark: PACKET_MARK, source, foreignSource: true },
+    );
+    assert.deepEqual(late.greeting, { name: "app", peer: client.v4 });
+    late.socket.destroy();
+    assert.equal(await removePodRules(pod.namespace.path, { force: true }), 0);
+    assert.equal(await hasPodRules(pod.namespace.path), false);
+  });
+
+  test("connections that others of the pod track are not forgotten", async () => {
+    const rules = "table ip own { chain c { type filter hook output priority 0; ct state invalid drop; }; }";
+    await pod.namespace.run("nft", ["-f", "-"], { input: rules });
+    const own = await Client.connect(pod, { ip: server.v4, port: SERVER_PORT });
+    await applyPodRules(pod.namespace.path);
+    await own.echo("tracked by the pod's own rules");
+    await removePodRules(pod.namespace.path, { force: true });
+    await own.echo("and still");
+    own.socket.destroy();
+    await pod.namespace.run("nft", ["delete", "table", "ip", "own"]);
+  });
+
+  test("where the mark cannot be taken over, connection tracking shows the way back", async () => {
+    const { pod: other, client: peer } = await threeHosts(lab);
+    await using _ = await startServer(other, "app", APP_PORT);
+    await using __ = await FakeZtunnel.start(other, { borrowPort: false });
+    const tables = podRules({ returnPath: "connection-mark" });
+    await other.namespace.run("nft", ["-f", "-"], { input: formatTransaction({ remove: [], add: tables }) });
+    using namespace = NetNamespace.open(other.namespace.path);
+    applyRouting(namespace, readRouting(namespace, true));
+    const inbound = await Client.connect(peer, { ip: other.v4, port: APP_PORT });
+    assert.deepEqual(inbound.greeting, { name: "app", peer: peer.v4 });
+    await drainPodRules(other.namespace.path);
+    await inbound.echo("the way back stays");
+    inbound.socket.destroy();
   });
 
   const tampering: readonly (readonly [what: string, command: readonly string[], told: RegExp])[] = [
@@ -187,3 +270,8 @@ describe("removal, tampering and the guard", () => {
     await assert.rejects(removePodRules("/run/netns/no-such-namespace"), /no-such-namespace/);
   });
 });
+
+function portOf({ socket }: Client): number {
+  assert.ok(socket.localPort !== undefined);
+  return socket.localPort;
+}
