@@ -25,6 +25,14 @@ test("a node's proxy gets a certificate of each account that has an enrolled pod
   assert.ok(hours > 23 && hours <= 24, `${hours} hours`);
 });
 
+test("a node's proxy gets a certificate of its own account, though its pod is not in the mesh", async () => {
+  await using mesh = await TestMesh.start();
+  const proxy = mesh.putZtunnel("n1");
+  const own = { trustDomain: "cluster.local", namespace: "istio-system", serviceAccount: "ztunnel" };
+  const certificate = await mesh.certificate(await mesh.token(proxy), own);
+  assert.equal(certificate.identity.serviceAccount, "ztunnel");
+});
+
 test("a pod counts by its own label, its namespace's, or what the agent has noted", async () => {
   await using mesh = await TestMesh.start();
   mesh.putNamespace("plain");

@@ -64,6 +64,8 @@ export class CertificatePolicy implements CaPolicy {
     const { namespace, serviceAccount } = caller.identity;
     const proxy = await accounts.nodeOf({ namespace, serviceAccount, pod: caller.pod, node: caller.node });
     if (!proxy.ok) return proxy;
+    // Its own, as anybody could have it without standing for somebody: ztunnel serves its metrics with it.
+    if (formatIdentity(wanted) === formatIdentity(caller.identity)) return { ok: true };
     const reason = await this.#objection(wanted, proxy.node);
     if (reason === undefined) return { ok: true };
     onRefused?.(proxy.pod, reason);

@@ -1,5 +1,6 @@
 import { CONTROL_PLANE_PORT, METRICS_PORT, READINESS_PORT, ROOT_CERT_CONFIG_MAP, TOKEN_AUDIENCE } from "@tulle/base";
 import type { KubeObject } from "@tulle/store";
+import type { StringMap } from "../value-fields.ts";
 import { VERSION } from "../../version.ts";
 import {
   CRITICAL,
@@ -23,6 +24,8 @@ import { serviceAccount } from "./rbac.ts";
 
 /** Folder of the node agent's socket, on the host and in the pod. */
 export const ZDS_FOLDER = "/var/run/ztunnel";
+/** It serves HBONE for its own pod, so that its metrics can be scraped by mutual TLS from inside of the mesh. */
+const OWN_TUNNEL: StringMap = { "networking.istio.io/tunnel": "http" };
 /** Lifetime of the projected token; kubelet renews it at four fifths. */
 const TOKEN_SECONDS = 43_200;
 /** Shared with sidecars, so that files of one can be read by the other. */
@@ -46,7 +49,7 @@ function daemonSet(input: ManifestInput): KubeObject {
       updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
       template: {
         metadata: {
-          labels: { ...labels, ...OUTSIDE_THE_MESH, ...values["ztunnel.podLabels"] },
+          labels: { ...labels, ...OUTSIDE_THE_MESH, ...OWN_TUNNEL, ...values["ztunnel.podLabels"] },
           annotations: { ...scrape(METRICS_PORT), ...values["ztunnel.podAnnotations"] },
         },
         spec: {
