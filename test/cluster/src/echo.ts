@@ -13,6 +13,10 @@ export interface EchoOptions {
   readonly labels?: Readonly<Record<string, string>>;
   /** Also reachable at this port of every node. */
   readonly nodePort?: number;
+  /** Default `["serve"]`. */
+  readonly args?: readonly string[];
+  /** A pod that is deleted serves on so long: that is how restarts lose no request. Default: it ends at once. */
+  readonly lingerSeconds?: number;
 }
 
 /** Ports of every echo: `labbox serve` says what they do. The Service has them too, and 80 for `http`. */
@@ -34,7 +38,7 @@ export interface EchoAnswer {
 
 /** Objects of a test application: a ServiceAccount, a Deployment of labbox servers, and a Service of both families. */
 export function echo(options: EchoOptions): object[] {
-  const { name, namespace = "default", replicas = 1, node, labels = {}, nodePort } = options;
+  const { name, namespace = "default", replicas = 1, labels = {}, nodePort } = options;
   const metadata = { name, namespace };
   const selector = { app: name };
   return [
@@ -46,7 +50,7 @@ export function echo(options: EchoOptions): object[] {
       spec: {
         replicas,
         selector: { matchLabels: selector },
-        template: { metadata: { labels: { ...selector, ...labels } }, spec: podSpec(name, node) },
+        template: { metadata: { labels: { ...selector, ...labels } }, spec: podSpec(options) },
       },
     },
     {
@@ -73,11 +77,11 @@ export function echoAnswer(output: string): EchoAnswer {
   return JSON.parse(output.slice(output.indexOf("{"))) as EchoAnswer;
 }
 
-function podSpec(name: string, node: number | undefined) {
+function podSpec({ name, node, args = ["serve"], lingerSeconds }: EchoOptions) {
   return {
     serviceAccountName: name,
     // Tests restart them often.
-    terminationGracePeriodSeconds: 2,
+    terminationGracePeriodSeconds: 2 + (lingerSeconds ?? 0),
     ...(node === undefined ? {} : { nodeSelector: { "kubernetes.io/hostname": `n${node}` } }),
     topologySpreadConstraints: [
       {
@@ -92,11 +96,12 @@ function podSpec(name: string, node: number | undefined) {
         name: "echo",
         image: LABBOX_IMAGE,
         imagePullPolicy: "Never",
-        args: ["serve"],
+        args,
         env: [{ name: "NODE_NAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } }],
         ports: Object.values(ECHO_PORTS).map((containerPort) => ({ containerPort })),
         readinessProbe: { httpGet: { port: ECHO_PORTS.http, path: "/ready" }, periodSeconds: 1 },
         livenessProbe: { exec: { command: ["/labbox", "get", `http://127.0.0.1:${ECHO_PORTS.http}/live`] } },
+        ...(lingerSeconds === undefined ? {} : { lifecycle: { preStop: { sleep: { seconds: lingerSeconds } } } }),
         // A load of some hundred requests a second from or to a pod must not be throttled: no CPU limit.
         resources: { requests: { cpu: "10m", memory: "16Mi" }, limits: { memory: "128Mi" } },
       },
