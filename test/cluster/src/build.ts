@@ -111,6 +111,8 @@ function go(args: readonly string[], directory: string): Promise<string> {
     child.on("error", reject);
     child.on("close", (code, signal) => {
       if (code === 0) resolve(output);
+      else if (signal === "SIGTERM")
+        reject(new Error(`go ${args[0]} took ${BUILD_LIMIT_MS / 60_000} min; Go keeps what it has built: try again`));
       else reject(new Error(`go ${args[0]} in ${directory} failed (${signal ?? code}): see above`));
     });
   });
