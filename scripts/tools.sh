@@ -37,10 +37,11 @@ haproxy haproxy
 iperf3 iperf3
 nghttp nghttp2-client
 nginx nginx-light
+prometheus prometheus
 wrk wrk"
 
 # Services that apt would start, now or at the next boot, only because a test wants the program.
-system_services="containerd etcd haproxy iperf3 nginx"
+system_services="containerd etcd haproxy iperf3 nginx prometheus"
 
 # The lines "program package" of those tools of list $1 that are not there.
 missing_tools() {
