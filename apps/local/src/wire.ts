@@ -36,6 +36,8 @@ import { asUserError, UserError } from "./user-error.ts";
 /** The one place where the parts of the local mesh meet: directory → objects → mesh and pods. */
 
 const CLUSTER_DOMAIN = "cluster.local";
+/** For the mesh's own processes, whatever the user grants the pods: five programs that start at once on a slow machine. */
+const MESH_TIMEOUT_MS = 60_000;
 /** User ids of pods: above what Linux hands to people, system services and rootless containers. */
 const FIRST_POD_UID = 1_900_000_000;
 
@@ -235,7 +237,8 @@ async function makeIngressNamespace(store: Store): Promise<void> {
 
 async function meshReady(mesh: Mesh, config: UpConfig, step: Step, signal: AbortSignal): Promise<void> {
   try {
-    await mesh.ready(config.readyTimeoutMs, (text) => step.update(text), signal);
+    const timeoutMs = Math.max(MESH_TIMEOUT_MS, config.readyTimeoutMs);
+    await mesh.ready(timeoutMs, (text) => step.update(text), signal);
   } catch (error) {
     if (!(error instanceof NotReadyError)) throw error;
     throw new UserError(`${error.message}${logTails(error.logs)}`);
