@@ -42,6 +42,13 @@ test("tulle up takes the current directory unless told otherwise", async () => {
   assert.equal(started[0]?.[1], ".");
 });
 
+test("tulle down ends the local mesh, and forgets it when told so", async () => {
+  assert.deepEqual((await tulle("down")).started, [["local/src/main.ts", "down", "--name", "local"]]);
+  const { started, exitCode } = await tulle("down", "--name", "demo", "--purge");
+  assert.deepEqual(started, [["local/src/main.ts", "down", "--name", "demo", "--purge"]]);
+  assert.equal(exitCode, 7);
+});
+
 test("a wrong number is an error that names the flag", async () => {
   const { started, error, exitCode } = await tulle("up", "--port-offset", "lots");
   assert.deepEqual(started, []);

@@ -1,6 +1,7 @@
 import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
 import { checkCommand } from "./commands/check.ts";
 import { completionCommand, proposeCommand } from "./commands/completion.ts";
+import { downCommand } from "./commands/down.ts";
 import { explainCommand } from "./commands/explain.ts";
 import { getCommand } from "./commands/get.ts";
 import { helpCommand } from "./commands/help.ts";
@@ -27,6 +28,7 @@ export const app: Application<CliContext> = buildApplication(
       explain: explainCommand,
       ztunnelConfig: ztunnelConfigCommand,
       up: upCommand,
+      down: downCommand,
       version: versionCommand,
       completion: completionCommand,
       complete: proposeCommand,

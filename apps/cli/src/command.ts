@@ -8,7 +8,23 @@ export interface ClusterFlags {
   readonly istioNamespace: string;
 }
 
+/** Of commands that also know the local mesh. */
+export interface MeshFlags extends ClusterFlags {
+  /** Its name, or AUTO. */
+  readonly local: string;
+}
+
 const text = (input: string) => input;
+/** The only local mesh of this machine, when no cluster is configured. */
+export const AUTO = "auto";
+
+export const LOCAL_FLAG = {
+  kind: "parsed",
+  parse: text,
+  brief: "Local mesh instead of a cluster, by its name; auto: the one of this machine when there is no kubeconfig",
+  default: AUTO,
+  placeholder: "name",
+} as const;
 
 export const CLUSTER_FLAGS = {
   kubeconfig: {
@@ -27,6 +43,8 @@ export const CLUSTER_FLAGS = {
     placeholder: "namespace",
   },
 } as const;
+
+export const MESH_FLAGS = { ...CLUSTER_FLAGS, local: LOCAL_FLAG } as const;
 
 export const CLUSTER_ALIASES = { c: "kubeconfig", i: "istioNamespace" } as const;
 

@@ -15,7 +15,7 @@ const context: CliContext = {
     if (process.env["TULLE_STORE"] === "directory" && kubeconfig === undefined && context === undefined) {
       return (await import("./kube/directory-cluster.ts")).openDirectoryCluster(process.env);
     }
-    return (await import("./kube/connect.ts")).connectCluster(options, process.env);
+    return (await import("./kube/connect.ts")).connect(options, process.env);
   },
   ask: async (question) => {
     if (!process.stdin.isTTY) return undefined;

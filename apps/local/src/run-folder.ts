@@ -1,7 +1,7 @@
 import { chmodSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LOCAL_RUN_FOLDER } from "@tulle/base";
-import { removeLeftovers } from "@tulle/lab";
+import { processStartTime, removeLeftovers } from "@tulle/lab";
 import { deleteLink } from "./runtime/network.ts";
 
 /** Who owns a mesh on this machine, and how what a dead owner left behind is removed. */
@@ -70,7 +70,7 @@ export async function claim(names: MeshNames): Promise<{ readonly owner?: number
 /** The file appears whole or not at all. Throws EEXIST when there is an owner. */
 function becomeOwner(folder: string, path: string): void {
   const draft = join(folder, `owner.${process.pid}`);
-  const owner: Owner = { pid: process.pid, started: startTime(process.pid) ?? "" };
+  const owner: Owner = { pid: process.pid, started: processStartTime(process.pid) ?? "" };
   writeFileSync(draft, JSON.stringify(owner), { mode: 0o600 });
   try {
     linkSync(draft, path);
@@ -85,7 +85,9 @@ function becomeOwner(folder: string, path: string): void {
 /** The process that runs the mesh of this name; undefined: it does not run. */
 export function ownerOf(names: MeshNames): number | undefined {
   const owner = readOwner(join(names.folder, OWNER_FILE));
-  return owner !== undefined && owner.started !== "" && startTime(owner.pid) === owner.started ? owner.pid : undefined;
+  return owner !== undefined && owner.started !== "" && processStartTime(owner.pid) === owner.started
+    ? owner.pid
+    : undefined;
 }
 
 /** Removes what the name stands for on this machine, and namespaces of whoever died. */
@@ -105,16 +107,6 @@ function readOwner(path: string): Owner | undefined {
     return typeof pid === "number" && typeof started === "string" ? { pid, started } : undefined;
   } catch {
     // Missing or half-written by a process that died just then: nobody owns it.
-    return undefined;
-  }
-}
-
-/** Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so counting starts after its bracket. */
-function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-  } catch {
     return undefined;
   }
 }

@@ -3,7 +3,7 @@ export { CommandError, type CommandOptions, run } from "./command.ts";
 export { Lab, type LabHost, type LabOptions, type LinkEnd } from "./lab.ts";
 export { LabNamespace } from "./lab-namespace.ts";
 export { LabProcess, type ProcessEnd, type SpawnOptions } from "./lab-process.ts";
-export { leftovers, removeLeftovers } from "./owner.ts";
+export { leftovers, processStartTime, removeLeftovers } from "./owner.ts";
 export { decodePacket, type Packet, type TcpFlags } from "./packet.ts";
 export { type CapturedFrame, PcapReader } from "./pcap.ts";
 export { connectFrom, datagramIn, listenIn, type PeerOptions, portOf, type ServerOptions } from "./sockets.ts";

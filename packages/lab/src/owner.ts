@@ -11,7 +11,7 @@ const NETNS_FOLDER = "/run/netns";
 /** starttime is field 22 of /proc/PID/stat (proc_pid_stat(5)); the fields are counted behind the name's parenthesis, the second. */
 const START_TIME_AFTER_NAME = 22 - 3;
 
-const own = { pid: process.pid, start: startTime(process.pid) ?? "0" };
+const own = { pid: process.pid, start: processStartTime(process.pid) ?? "0" };
 let serial = 0;
 
 /** A name that no other namespace has. `label` tells a person what it is. */
@@ -42,7 +42,7 @@ export async function removeLeftovers(): Promise<string[]> {
 export function leftovers(): string[] {
   return namespaceNames().filter((name) => {
     const [, pid, start] = NAME.exec(name) ?? [];
-    return pid !== undefined && startTime(Number(pid)) !== start;
+    return pid !== undefined && processStartTime(Number(pid)) !== start;
   });
 }
 
@@ -70,8 +70,8 @@ function namespaceNames(): string[] {
   }
 }
 
-/** In clock ticks since boot; undefined when there is no such process. */
-function startTime(pid: number): string | undefined {
+/** When a process began, in clock ticks since boot: tells it from a later one with the same number. Undefined when there is no such process. */
+export function processStartTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[START_TIME_AFTER_NAME];

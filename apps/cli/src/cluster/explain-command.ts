@@ -1,13 +1,13 @@
 import { DEPLOYMENT, type KubeObject, type Pod, POD } from "@tulle/store";
 import { CliError } from "../cli-error.ts";
-import { type ClusterFlags, FAILED } from "../command.ts";
+import { FAILED, type MeshFlags } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import type { Cluster } from "../kube/cluster.ts";
 import { type OutputFormat, structured } from "../ui/format.ts";
 import { CROSS, styleFor, TICK, WARNING } from "../ui/style.ts";
 import { selectZtunnels } from "../ztunnel-config/proxies.ts";
 
-export interface ExplainFlags extends ClusterFlags {
+export interface ExplainFlags extends MeshFlags {
   readonly namespace?: string | undefined;
   readonly output: OutputFormat;
   readonly proxyAdminPort: number;

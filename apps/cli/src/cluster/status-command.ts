@@ -7,7 +7,7 @@ import {
   type ResourceKind,
   SERVICE_ENTRY,
 } from "@tulle/store";
-import { type ClusterFlags, FAILED } from "../command.ts";
+import { FAILED, type MeshFlags } from "../command.ts";
 import { CliError } from "../cli-error.ts";
 import type { CliContext } from "../context.ts";
 import { type OutputFormat, structured } from "../ui/format.ts";
@@ -25,7 +25,7 @@ import {
   withReasons,
 } from "./parts.ts";
 
-export interface StatusFlags extends ClusterFlags {
+export interface StatusFlags extends MeshFlags {
   readonly output: OutputFormat;
 }
 

@@ -1,6 +1,6 @@
 import { buildCommand } from "@stricli/core";
 import type { ExplainFlags } from "../cluster/explain-command.ts";
-import { CLUSTER_ALIASES, CLUSTER_FLAGS, lazily } from "../command.ts";
+import { CLUSTER_ALIASES, lazily, MESH_FLAGS } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { OUTPUT_FLAG } from "../ui/format.ts";
 import { whole } from "./whole.ts";
@@ -16,7 +16,7 @@ export const explainCommand = buildCommand<ExplainFlags, string[], CliContext>({
       parameter: { brief: "from POD to NAME:PORT", parse: text, placeholder: "from A to B:port" },
     },
     flags: {
-      ...CLUSTER_FLAGS,
+      ...MESH_FLAGS,
       namespace: {
         kind: "parsed",
         parse: text,

@@ -1,5 +1,5 @@
 import { buildCommand } from "@stricli/core";
-import { CLUSTER_FLAGS, lazily } from "../command.ts";
+import { CLUSTER_FLAGS, lazily, LOCAL_FLAG } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import type { GetFlags } from "../get/get.ts";
 import { OUTPUT_FLAG } from "../ui/format.ts";
@@ -19,6 +19,7 @@ export const getCommand = buildCommand<GetFlags, [string, string?], CliContext>(
     flags: {
       kubeconfig: CLUSTER_FLAGS.kubeconfig,
       context: CLUSTER_FLAGS.context,
+      local: LOCAL_FLAG,
       namespace: { kind: "parsed", parse: text, brief: "Namespace", optional: true, placeholder: "namespace" },
       allNamespaces: { kind: "boolean", brief: "Objects of all namespaces", default: false, withNegated: false },
       output: OUTPUT_FLAG,

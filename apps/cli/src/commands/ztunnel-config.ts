@@ -1,5 +1,5 @@
 import { buildCommand, buildRouteMap } from "@stricli/core";
-import { CLUSTER_ALIASES, CLUSTER_FLAGS, lazily } from "../command.ts";
+import { CLUSTER_ALIASES, lazily, MESH_FLAGS } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { OUTPUT_FLAG } from "../ui/format.ts";
 import type { LogFlags } from "../ztunnel-config/log.ts";
@@ -19,7 +19,7 @@ const optional = (brief: string, placeholder: string) =>
   ({ kind: "parsed", parse: text, brief, optional: true, placeholder }) as const;
 
 const CHOICE = {
-  ...CLUSTER_FLAGS,
+  ...MESH_FLAGS,
   node: optional("Ask the ztunnel of this node; default: all", "node"),
   namespace: optional("Namespace of the pod", "namespace"),
   proxyAdminPort: { kind: "parsed", parse: whole(1, MAX_PORT), brief: "Admin port of ztunnel", default: "15000" },

@@ -1,13 +1,13 @@
 import { apiVersionOf, type KubeObject, resourceName } from "@tulle/store";
 import { CliError } from "../cli-error.ts";
-import type { ClusterFlags } from "../command.ts";
+import type { MeshFlags } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { type OutputFormat, structured } from "../ui/format.ts";
 import { renderTable } from "../ui/table.ts";
 import { objectTable } from "./columns.ts";
 import { findKind } from "./kind-names.ts";
 
-export interface GetFlags extends Pick<ClusterFlags, "kubeconfig" | "context"> {
+export interface GetFlags extends Pick<MeshFlags, "kubeconfig" | "context" | "local"> {
   readonly namespace?: string | undefined;
   readonly allNamespaces: boolean;
   readonly output: OutputFormat;

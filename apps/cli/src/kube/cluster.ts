@@ -18,4 +18,6 @@ export interface Cluster extends AsyncDisposable {
 export interface ClusterOptions {
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
+  /** A local mesh by its name, or AUTO: the one of this machine when no cluster is configured. Default: a cluster. */
+  readonly local?: string | undefined;
 }

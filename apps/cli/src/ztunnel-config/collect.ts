@@ -24,6 +24,7 @@ export interface NodeDump extends Dump {
 export interface SourceFlags extends Omit<Choice, "pod"> {
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
+  readonly local: string;
   readonly file?: string | undefined;
 }
 

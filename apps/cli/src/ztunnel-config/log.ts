@@ -11,6 +11,7 @@ import { type Choice, selectZtunnels } from "./proxies.ts";
 export interface LogFlags extends Omit<Choice, "pod"> {
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
+  readonly local: string;
   /** `[scope:]level,…` */
   readonly level?: string | undefined;
   readonly reset: boolean;
