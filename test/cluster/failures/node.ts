@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { after, before } from "node:test";
+import { BOOT_ID_ANNOTATION } from "@tulle/base";
+import { until } from "@tulle/lab";
+import type { BridgeCapture } from "../src/bridge-capture.ts";
+import type { HeldConnection } from "../src/held-connection.ts";
+import type { Load } from "../src/load.ts";
+import { assertCut, assertHeld, assertNoneFailed, assertNoneServed, type Cell, type GetScene, undo } from "./row.ts";
+import type { PodObject } from "../src/containers.ts";
+
+/** PING of the tunnel's connection: at most 20 s; the rest is for a busy machine. */
+const DEAD_PEER_LIMIT_MS = 40_000;
+const BACK_LIMIT_MS = 120_000;
+
+/** n2 loses its power, and gets it back: a fresh boot id, an empty /run, its disk as it was. */
+export function nodeRow(scene: GetScene, cell: Cell): void {
+  let wire: BridgeCapture;
+  let lost: HeldConnection;
+  let kept: HeldConnection;
+  let load: Load;
+  let denied: Load;
+  let former: readonly PodObject[];
+  let stoppedAt = 0;
+  let off = false;
+
+  const on = async () => {
+    if (off) await scene().cluster.nodeStart(2);
+    off = false;
+  };
+
+  before(async () => {
+    const { far, peer } = scene();
+    former = [far, peer];
+    lost = await scene().hold("far");
+    kept = await scene().hold("near");
+    off = true;
+    stoppedAt = Date.now();
+    await scene().cluster.nodeStop(2);
+  });
+  after(() =>
+    undo([
+      () => scene().removePod("elsewhere"),
+      () => scene().allow("far"),
+      () => scene().allow("near"),
+      () => wire?.[Symbol.asyncDispose](),
+      () => denied?.[Symbol.asyncDispose](),
+      () => load?.[Symbol.asyncDispose](),
+      () => kept?.[Symbol.asyncDispose](),
+      () => lost?.[Symbol.asyncDispose](),
+      on,
+    ]),
+  );
+
+  cell("policy change", async (t) => {
+    await scene().deny("near");
+    t.diagnostic(`seen on the other node after ${Math.round(await scene().takesEffect("near", true))} ms`);
+    await scene().allow("near");
+    await scene().takesEffect("near", false);
+    // For the node's next boot.
+    await scene().deny("far");
+  });
+
+  cell("new pod", async () => {
+    await scene().cluster.waitForNode(2, "Unknown");
+    await scene().newPod({ name: "elsewhere" });
+    const pod = await scene().running("elsewhere");
+    assert.equal(pod.spec.nodeName, "n1");
+    await scene().served(scene().url(pod));
+  });
+
+  cell("old connections", async (t) => {
+    const { time } = await until(() => lost.failure, {
+      what: "the end of the connection to the lost node",
+      timeoutMs: DEAD_PEER_LIMIT_MS,
+    });
+    t.diagnostic(`cut ${Math.round(time - stoppedAt)} ms after the node was lost`);
+    assertCut(lost);
+    await assertHeld(kept);
+  });
+
+  cell("new connections", async (t) => {
+    // As soon as Kubernetes has taken the lost pod out of the service.
+    await scene().served(scene().url("either"));
+    load = await scene().requests("either");
+    await until(async () => (await scene().ask(scene().url("either"))).startsWith("200 "), { what: "an answer" });
+    await assertNoneFailed(load, t);
+
+    wire = await scene().watchWire();
+    load = await scene().requests("peer", 10);
+    denied = await scene().requests("far", 10);
+    await on();
+    for (const { metadata, status } of former) {
+      const pod = await until(
+        async () => {
+          const now = await scene().cluster.pod(`${metadata.namespace}/${metadata.name}`);
+          const [container] = now.status.containerStatuses ?? [];
+          return container?.ready === true && container.restartCount > 0 && now.status.podIP !== status.podIP && now;
+        },
+        { what: `${metadata.name} to run again`, timeoutMs: BACK_LIMIT_MS, intervalMs: 200 },
+      );
+      assert.equal(pod.metadata.uid, metadata.uid);
+    }
+    await scene().refresh();
+    const node = await scene().cluster.get<{ status: { nodeInfo: { bootID: string } } }>("/api/v1/nodes/n2");
+    for (const [index, pod] of [scene().far, scene().peer].entries()) {
+      const id = pod.metadata.annotations?.[BOOT_ID_ANNOTATION];
+      assert.equal(id, node?.status.nodeInfo.bootID);
+      assert.notEqual(id, former[index]?.metadata.annotations?.[BOOT_ID_ANNOTATION]);
+    }
+    await scene().served(scene().url("peer"));
+    assert.ok((await load.stop()).ok > 0);
+    await assertNoneServed(denied);
+    await scene().nothingInPlaintext(wire);
+    await scene().allow("far");
+    await scene().takesEffect("far", false);
+  });
+}

@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import { after, before } from "node:test";
+import { until } from "@tulle/lab";
+import type { BridgeCapture } from "../src/bridge-capture.ts";
+import type { PodObject } from "../src/containers.ts";
+import type { HeldConnection } from "../src/held-connection.ts";
+import type { Load } from "../src/load.ts";
+import { MESH_NAMESPACE } from "../src/mesh.ts";
+import { killContainer, Outage } from "../src/outage.ts";
+import { assertCut, assertHeld, assertNoneServed, type Cell, type GetScene, told } from "./row.ts";
+
+/** A second or two on a quiet machine: kubelet notices, Node starts, the snapshot comes. */
+const RECOVERY_LIMIT_MS = 20_000;
+
+/** The ztunnel of n1: it crashes once; then it is kept from coming back. */
+export function ztunnelRow(scene: GetScene, cell: Cell): void {
+  let wire: BridgeCapture;
+  let carried: HeldConnection;
+  let elsewhere: HeldConnection;
+  let load: Load;
+  let outage: Outage | undefined;
+  let held: PodObject;
+  let killedAt = 0;
+
+  before(async () => {
+    wire = await scene().watchWire();
+    carried = await scene().hold("far");
+    elsewhere = await scene().hold("far", scene().peer);
+    load = await scene().requests("far", 50);
+    killedAt = Date.now();
+    killContainer(scene().cluster, await scene().mesh.ztunnel(1));
+  });
+  after(async () => {
+    await outage?.end();
+    for (const thing of [carried, elsewhere, load, wire]) await thing?.[Symbol.asyncDispose]();
+    await scene().allow("near");
+    await scene().allow("far");
+    await scene().removePod("held-by-ztunnel");
+    await scene().cluster.rollout("ds/ztunnel", MESH_NAMESPACE);
+  });
+
+  cell("old connections", async () => {
+    await until(() => carried.failure, { what: "the end of the connection" });
+    assertCut(carried);
+    await assertHeld(elsewhere);
+  });
+
+  cell("new connections", async (t) => {
+    const back = await until(
+      async () => {
+        const { time = 0 } = load.failures.at(-1) ?? {};
+        return Date.now() - time > 2000 && time;
+      },
+      { what: "two seconds without a failure", timeoutMs: 2 * RECOVERY_LIMIT_MS },
+    );
+    const { ok, failed } = await load.stop();
+    t.diagnostic(
+      `${failed} of ${ok + failed} new connections failed, until ${Math.round(back - killedAt)} ms after the kill`,
+    );
+    assert.ok(ok > 0);
+    assert.ok(failed > 0, "nothing failed: ztunnel was not killed");
+    assert.ok(back - killedAt < RECOVERY_LIMIT_MS, `it took ${back - killedAt} ms`);
+    // Refused by the kernel, or cut with the process: nobody waits for a time-out.
+    const strange = load.failures.filter(
+      ({ kind, error }) => !/refused|reset|EOF|broken pipe/.test(`${kind} ${error}`),
+    );
+    assert.deepEqual(strange.map(told), []);
+    await scene().nothingInPlaintext(wire);
+  });
+
+  cell("policy change", async (t) => {
+    wire = await scene().watchWire();
+    outage = Outage.start(scene().cluster, await scene().mesh.ztunnel(1));
+    await scene().deny("far");
+    // On n2, where ztunnel runs.
+    const start = performance.now();
+    await until(
+      () =>
+        scene()
+          .refused(scene().url("far"), scene().peer)
+          .then(() => true),
+      { what: "far to refuse" },
+    );
+    t.diagnostic(`in force on the other node after ${Math.round(performance.now() - start)} ms`);
+    await scene().deny("near");
+    held = await scene().newPod({ name: "held-by-ztunnel", node: 1 });
+    await scene().isHeldBack(held, /node agent could not enrol .*ztunnel/);
+
+    load = await scene().requests("near");
+    await outage.end();
+    await scene().served(scene().url("peer"));
+    await assertNoneServed(load);
+    await scene().allow("near");
+    await scene().allow("far");
+    await scene().takesEffect("near", false);
+    await scene().takesEffect("far", false);
+  });
+
+  cell("new pod", async () => {
+    const pod = await scene().running("held-by-ztunnel");
+    assert.equal(pod.metadata.uid, held.metadata.uid);
+    await scene().served(scene().url(pod));
+    await scene().served(scene().url("far"), pod);
+    await scene().nothingInPlaintext(wire);
+  });
+}
