@@ -20,6 +20,7 @@ export {
   type Sample,
   type TulleOptions,
 } from "./mesh.ts";
+export { Prometheus, type QueryResult } from "./prometheus.ts";
 export { admissionOf, type Effect, type EffectOptions, refusalOf } from "./policy-effect.ts";
 export { type ClusterSettings, clusterSettings, nodeAddress, nodeName, PLAN, podNetwork } from "./settings.ts";
 export { type EndpointOptions, TestCluster, type TestClusterOptions } from "./test-cluster.ts";
