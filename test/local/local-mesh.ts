@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { run, until } from "@tulle/lab";
+import type { KubeObject } from "@tulle/store";
 
 /** Drives `tulle up` as a person would: by its command line, its output, its directory and signals. */
 
@@ -30,6 +31,7 @@ const STOP_TIMEOUT_MS = 30_000;
 const FIRST_OFFSET = 3000;
 const OFFSET_STEP = 7;
 const OFFSETS = 2800;
+const CLI_TIMEOUT_MS = 30_000;
 const STATE_FOLDER = "/var/lib/tulle";
 /** Meshes of this process; what they would keep for the next start goes when it ends. */
 const names = new Set<string>();
@@ -59,6 +61,7 @@ export interface StartOptions {
 }
 
 export class LocalMesh implements AsyncDisposable {
+  static readonly cli = CLI;
   readonly name: string;
   readonly #child: ChildProcess;
   readonly #exit: Promise<number | null>;
@@ -160,6 +163,23 @@ export class LocalMesh implements AsyncDisposable {
     return found;
   }
 
+  /** What `tulle ARGS… --local NAME` prints. Rejects when its exit code is not 0. */
+  tulle(...args: readonly string[]): Promise<string> {
+    return run(process.execPath, ["--no-warnings", CLI, ...args, "--local", this.name], { timeoutMs: CLI_TIMEOUT_MS });
+  }
+
+  /** Objects as `tulle get` shows them, of all namespaces. */
+  async objects(kind: string): Promise<readonly KubeObject[]> {
+    return (JSON.parse(await this.tulle("get", kind, "-A", "-o", "json")) as { items: KubeObject[] }).items;
+  }
+
+  /** The process of one of the mesh's own pods; undefined while it has none. */
+  async partOf(pod: string): Promise<number | undefined> {
+    const found = (await this.objects("pods")).find(({ metadata }) => metadata.name === pod);
+    const pid = found?.metadata.annotations?.["tulle.dev/pid"];
+    return pid === undefined ? undefined : Number(pid);
+  }
+
   log(file: string): string {
     const path = join(this.folder, "logs", file);
     return existsSync(path) ? readFileSync(path, "utf8") : "";
@@ -167,6 +187,7 @@ export class LocalMesh implements AsyncDisposable {
 
   /** As Ctrl-C does; resolves with the exit code when everything is taken down. */
   async stop(signal: NodeJS.Signals = "SIGINT"): Promise<number | null> {
+    if (this.#over) return this.#exit;
     this.#child.kill(signal);
     return this.#ended(STOP_TIMEOUT_MS);
   }
@@ -179,6 +200,11 @@ export class LocalMesh implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#over) await this.stop();
+  }
+
+  /** Resolves with the exit code when somebody else has ended it. */
+  ended(): Promise<number | null> {
+    return this.#ended(STOP_TIMEOUT_MS);
   }
 
   async #ended(timeoutMs: number): Promise<number | null> {
