@@ -5,15 +5,7 @@ import { readSysctl } from "../sysctl.ts";
 import { applyTables, type CanonicalRuleset, compareRulesets, isRefusal, listRuleset, tableKey } from "./nftables.ts";
 import { podConnections } from "./pod-connections.ts";
 import { applyRouting, compareRouting, readRouting, removeRouting } from "./pod-routing.ts";
-import {
-  CAPTURE_TABLES,
-  drainingRules,
-  GUARD_TABLE,
-  guardRules,
-  POD_TABLES,
-  type PodRuleOptions,
-  podRules,
-} from "./pod-rules.ts";
+import { CAPTURE_TABLES, drainingRules, POD_TABLES, type PodRuleOptions, podRules } from "./pod-rules.ts";
 import { deviations, makeSettings, possibleReturnPath, presentReturnPath, restoreSettings } from "./pod-settings.ts";
 import { rehearsed } from "./rehearsal.ts";
 import type { Table, TableName } from "./ruleset.ts";
@@ -132,7 +124,7 @@ export async function drainPodRules(namespace: string): Promise<void> {
 /**
  * Stops capturing as `drainPodRules` does, and removes everything once the last captured connection has ended: call it
  * again (after ztunnel has let go of the pod) until it returns 0, how many ends of them there still are. `force`: whether
- * they have ended or not. Idempotent; leaves the guard alone.
+ * they have ended or not. Idempotent.
  */
 export async function removePodRules(namespace: string, options: { readonly force?: boolean } = {}): Promise<number> {
   using entered = NetNamespace.open(namespace);
@@ -150,22 +142,6 @@ export async function removePodRules(namespace: string, options: { readonly forc
   removeRouting(entered);
   restoreSettings(entered);
   return 0;
-}
-
-/** Holds back all TCP and UDP of a pod, loopback excepted, until `removeGuard`. Idempotent. */
-export async function installGuard(namespace: string): Promise<void> {
-  await applyTables(namespace, { remove: [GUARD_TABLE], add: guardRules() });
-}
-
-/** Idempotent. */
-export async function removeGuard(namespace: string): Promise<void> {
-  await applyTables(namespace, { remove: [GUARD_TABLE], add: [] });
-}
-
-/** Whether the guard is in force, whole. */
-export async function isGuarded(namespace: string): Promise<boolean> {
-  const desired = await rehearsed(guardRules(), undefined);
-  return compareRulesets(desired, await listRuleset(namespace), new Set([tableKey(GUARD_TABLE)])).length === 0;
 }
 
 async function drain(namespace: string, entered: NetNamespace, tables: readonly string[]): Promise<void> {

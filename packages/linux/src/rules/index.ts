@@ -5,10 +5,7 @@ export {
   applyPodRules,
   drainPodRules,
   hasPodRules,
-  installGuard,
-  isGuarded,
   type RulesVerdict,
-  removeGuard,
   removePodRules,
   verifyPodRules,
 } from "./enrolment.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { drainingRules, guardRules, type PodRuleOptions, podRules } from "./pod-rules.ts";
+import { drainingRules, type PodRuleOptions, podRules } from "./pod-rules.ts";
 import { formatTransaction, type Table } from "./ruleset.ts";
 
 /** The variants of Istio's own golden files, and ours (spec: l4-ztunnel §1.8). DNS capture is on only where the name says so. */
@@ -36,10 +36,9 @@ for (const [name, options] of Object.entries(VARIANTS)) {
     assertGolden(`${name}_ipv6`, podRules(options)));
 }
 
-test("the rules that outlive removal, and the guard, are as in their golden files", () => {
+test("the rules that outlive removal are as in their golden files", () => {
   assertGolden("draining", drainingRules(false));
   assertGolden("draining_ipv6", drainingRules(true));
-  assertGolden("guard", guardRules());
 });
 
 test("every redirection of TCP is limited to opening SYNs", () => {

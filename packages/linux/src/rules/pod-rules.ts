@@ -40,7 +40,6 @@ export const DEFAULT_PROBE_IPS: readonly string[] = ["169.254.7.127", "fd16:9254
 const NAME = "tulle-pod";
 const IPV6_NAME = "tulle-pod-ipv6";
 const DRAINING_NAME = "tulle-pod-draining";
-const GUARD_NAME = "tulle-guard";
 /** Tables of a pod that is captured. */
 export const CAPTURE_TABLES: readonly TableName[] = [
   { family: "inet", name: NAME },
@@ -51,14 +50,11 @@ const DRAINING_TABLES: readonly TableName[] = [
   { family: "inet", name: DRAINING_NAME },
   { family: "ip", name: DRAINING_NAME },
 ];
-/** Every table that a pod may have, the guard apart: what a change of variant has to remove. */
+/** Every table that a pod may have: what a change of variant has to remove. */
 export const POD_TABLES: readonly TableName[] = [...CAPTURE_TABLES, ...DRAINING_TABLES];
-export const GUARD_TABLE: TableName = { family: "inet", name: GUARD_NAME };
 
 /** IFNAMSIZ less the final zero, without what would end a word or a string of nft. */
 const INTERFACE_NAME = /^[A-Za-z0-9_.:@-]{1,15}$/;
-/** Before connection tracking (-200) and before anything else that could accept: what is dropped here leaves no trace. */
-const GUARD_PRIORITY = -400;
 /** NF_IP_PRI_NAT_DST; nft knows its name `dstnat` in prerouting only. */
 const NAT_PRIORITY = -100;
 
@@ -159,21 +155,6 @@ export function drainingRules(ipv6: boolean, how: ReturnPath = "socket-mark"): T
   });
   const chains = [...returnPath(how), nat("prerouting"), nat("output")];
   return [{ family: ipv6 ? "inet" : "ip", name: DRAINING_NAME, chains }];
-}
-
-/** Drops all TCP and UDP of the pod, loopback excepted. */
-export function guardRules(): Table[] {
-  const chain = (hook: "input" | "output"): Chain => ({
-    name: hook,
-    type: "filter",
-    hook,
-    priority: GUARD_PRIORITY,
-    rules: [
-      rule(`${hook === "input" ? "iifname" : "oifname"} "lo" accept`, "loopback"),
-      rule("meta l4proto { tcp, udp } counter drop", "not yet in the mesh"),
-    ],
-  });
-  return [{ ...GUARD_TABLE, chains: [chain("input"), chain("output")] }];
 }
 
 /**
