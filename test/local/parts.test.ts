@@ -103,13 +103,14 @@ test("no namespace label, no node: objects of one kind with their status, as kub
     /^NAME +READY .*\nprober-\S+ +1\/1 +Running +enabled /,
   );
   const [service] = (await mesh.objects("services")).filter(({ metadata }) => metadata.name === "prober");
-  assert.equal((service?.spec as { clusterIPs: readonly string[] }).clusterIPs.length, 2);
+  const { clusterIPs = [] } = (service?.spec ?? {}) as { clusterIPs?: readonly string[] };
+  assert.equal(clusterIPs.length, 2);
   const accounts = (await mesh.objects("serviceaccounts")).map(
     ({ metadata }) => `${metadata.namespace}/${metadata.name}`,
   );
   for (const name of ["plain/default", "probers/default", "probers/prober"]) assert.ok(accounts.includes(name), name);
   const [deployment] = (await mesh.objects("deployments")).filter(({ metadata }) => metadata.name === "plain");
-  const { readyReplicas, updatedReplicas } = deployment?.status as Record<string, number>;
+  const { readyReplicas, updatedReplicas } = (deployment?.status ?? {}) as Record<string, number>;
   assert.deepEqual([readyReplicas, updatedReplicas], [2, 2]);
 });
 

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { parse, parseAllDocuments } from "yaml";
+import type { KubeObject } from "@tulle/store";
+import { readDocuments } from "@tulle/store/directory";
 import { BOOKINFO } from "./local-mesh.ts";
 
 /** One set of YAML for one machine and for a cluster. */
@@ -12,11 +13,8 @@ const files = readdirSync(BOOKINFO)
   .filter((file) => file.endsWith(".yaml"))
   .sort();
 
-interface Document {
-  readonly apiVersion?: string;
-  readonly kind?: string;
-  readonly metadata?: { readonly name?: string; readonly namespace?: string };
-  readonly spec?: { readonly template?: { readonly spec: { readonly containers: readonly Container[] } } };
+interface PodTemplate {
+  readonly template?: { readonly spec: { readonly containers: readonly Container[] } };
 }
 
 interface Container {
@@ -25,16 +23,18 @@ interface Container {
   readonly args: readonly string[];
 }
 
-const documents = files.flatMap((file) =>
-  parseAllDocuments(readFileSync(join(BOOKINFO, file), "utf8")).map((document) => document.toJS() as Document),
-);
-const containers = documents.flatMap(({ spec }) => spec?.template?.spec.containers ?? []);
+const contents = files.map((file) => readDocuments(file, readFileSync(join(BOOKINFO, file), "utf8")));
+const objects: KubeObject[] = contents.flatMap((content) => content.objects.map(({ object }) => object));
+const containers = objects.flatMap(({ spec }) => (spec as PodTemplate | undefined)?.template?.spec.containers ?? []);
 
 test("kubectl apply -f takes every file, and finds the namespace before what is in it", () => {
-  for (const { apiVersion, kind } of documents) assert.ok(apiVersion !== undefined && kind !== undefined);
-  assert.equal(documents[0]?.kind, "Namespace");
-  const others = documents.slice(1).map(({ metadata }) => metadata?.namespace);
-  assert.deepEqual([...new Set(others)], [documents[0]?.metadata?.name]);
+  assert.deepEqual(
+    contents.flatMap(({ problems }) => problems),
+    [],
+  );
+  assert.equal(objects[0]?.kind, "Namespace");
+  const homes = new Set(objects.slice(1).map(({ metadata }) => metadata.namespace));
+  assert.deepEqual([...homes], [objects[0]?.metadata.name]);
 });
 
 test("every container runs the sample's image of this version, which is never pulled when it is there", () => {
@@ -46,10 +46,8 @@ test("every container runs the sample's image of this version, which is never pu
 });
 
 test("the local mesh knows a command for it, and its arguments are programs of the sample", () => {
-  const { images } = parse(readFileSync(join(BOOKINFO, "local/images.yaml"), "utf8")) as {
-    images: Record<string, unknown>;
-  };
-  assert.deepEqual(Object.keys(images), [`docker.io/tulle/sample-bookinfo:${version}`]);
+  const text = readFileSync(join(BOOKINFO, "local/images.yaml"), "utf8");
+  assert.ok(text.includes(`  docker.io/tulle/sample-bookinfo:${version}: [node, programs/main.ts]\n`), text);
   const programs = readdirSync(join(BOOKINFO, "programs"));
   for (const { args } of containers) assert.ok(programs.includes(`${args[0]}.ts`), args.join(" "));
 });

@@ -143,8 +143,10 @@ test("names, uids, nodes and addresses survive a restart", async () => {
   await world.settles("three pods", (pods) => pods.length === 3);
   const seen = () =>
     [...world.running.values()]
-      .map(({ pod, address }) => [pod.metadata.name, pod.metadata.uid, pod.spec.nodeName, address.v4, address.v6])
-      .sort();
+      .map(({ pod: { metadata, spec }, address }) =>
+        [metadata.name, metadata.uid, spec.nodeName, address.v4, address.v6].join(" "),
+      )
+      .toSorted((a, b) => (a < b ? -1 : 1));
   const before = seen();
   await world.restart();
   await world.settles("three pods", (pods) => pods.length === 3);
@@ -182,10 +184,13 @@ test("a changed template replaces the pod when the new one is ready", async () =
   await world.settles("a ready pod", (pods) => pods.every(isReady));
   world.folder.write("web.yaml", web(1, "v2"));
   const both = await world.settles("a second pod", (pods) => pods.length === 2);
-  assert.deepEqual(both.map((pod) => [pod.metadata.labels.version, isReady(pod)]).sort(), [
-    ["v1", true],
-    ["v2", false],
-  ]);
+  assert.deepEqual(
+    new Map(both.map((pod) => [pod.metadata.labels.version, isReady(pod)])),
+    new Map([
+      ["v1", true],
+      ["v2", false],
+    ]),
+  );
   world.becomeReady();
   const [left] = await world.settles("the first pod to go", (pods) => pods.length === 1);
   assert.equal(left?.metadata.labels.version, "v2");
