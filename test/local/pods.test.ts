@@ -77,6 +77,42 @@ test("a pod of the mesh reaches one outside by service name", async () => {
   assert.match(await curlFrom("probers.prober", "http://plain.plain.svc.cluster.local/ready"), /yes/);
 });
 
+test("a host of a ServiceEntry has an address of its own, and leads to its endpoints", async () => {
+  workspace.write(
+    "entry.yaml",
+    `apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: old, namespace: plain}
+spec:
+  hosts: [old.example]
+  ports: [{name: http, number: 80, targetPort: 8081, protocol: HTTP}]
+  resolution: STATIC
+  workloadSelector: {labels: {app: plain}}
+`,
+  );
+  const answer = () => curlFrom("probers.prober", "http://old.example/environment");
+  await until(
+    () =>
+      answer().then(
+        (text) => text.includes('"HOSTNAME":"plain-'),
+        () => false,
+      ),
+    { what: "an answer" },
+  );
+  const [entry] = await mesh.objects("serviceentries");
+  const { addresses = [] } = (entry?.status ?? {}) as { addresses?: readonly { value: string; host: string }[] };
+  assert.deepEqual([...new Set(addresses.map(({ host }) => host))], ["old.example"]);
+  workspace.remove("entry.yaml");
+  await until(
+    () =>
+      answer().then(
+        () => false,
+        () => true,
+      ),
+    { what: "the name to be gone" },
+  );
+});
+
 test("a pod outside reaches one of the mesh in plaintext, until STRICT refuses it, and again after", async () => {
   const url = "http://prober.probers.svc.cluster.local:8080/ready";
   assert.match(await curlFrom("plain.plain", url), /yes/);
