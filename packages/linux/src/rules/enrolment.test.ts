@@ -97,6 +97,13 @@ describe("an enrolled pod", () => {
       inbound.socket.destroy();
     });
 
+    test(`what the application refuses comes back to ztunnel (${family})`, async () => {
+      const ip = addressOf(pod, family);
+      const source = { ip: addressOf(client, family), port: 0 };
+      const refused = Client.connect(pod, { ip, port: 81 }, { mark: PACKET_MARK, source, foreignSource: true });
+      await assert.rejects(refused, { code: "ECONNREFUSED" });
+    });
+
     test(`connections from before go on as they are (${family})`, async () => {
       const ofFamily = earlier.filter(({ socket }) => socket.remoteFamily === `IP${family}`);
       assert.deepEqual(
@@ -174,7 +181,9 @@ describe("an enrolled pod", () => {
   test("settings of the namespace are made", async () => {
     assert.equal(await pod.namespace.sysctl("net.ipv4.tcp_migrate_req"), "1");
     assert.equal(await pod.namespace.sysctl("net.netfilter.nf_conntrack_tcp_loose"), "0");
-    assert.equal(await pod.namespace.sysctl("net.ipv4.tcp_fwmark_accept"), "1");
+    for (const name of ["net.ipv4.tcp_fwmark_accept", "net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect"]) {
+      assert.equal(await pod.namespace.sysctl(name), "1", name);
+    }
   });
 });
 

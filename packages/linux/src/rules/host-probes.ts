@@ -1,4 +1,6 @@
 import { canonicalIp, isIpv6, parsePort } from "@tulle/base";
+import { NetNamespace } from "../net-namespace.ts";
+import { rulesOverview } from "../netlink/netfilter.ts";
 import { run } from "./command.ts";
 import { canonicalRuleset } from "./nftables.ts";
 
@@ -48,8 +50,8 @@ export async function applyHostProbes(namespace: string, options: HostProbeOptio
 
 /** What is in force; undefined: nothing. Throws CommandError. */
 export async function readHostProbes(namespace: string): Promise<HostProbeState | undefined> {
-  const tables = await run("nft", ["list", "tables", "inet"], { namespace });
-  if (!tables.split("\n").includes(`table ${HOST_TABLE}`)) return undefined;
+  using entered = NetNamespace.open(namespace);
+  if (!rulesOverview(entered).tables.includes(HOST_TABLE)) return undefined;
   const listing = await run("nft", ["-j", "list", "table", ...HOST_TABLE.split(" ")], { namespace });
   const items = canonicalRuleset(listing).filter(({ label }) => !label.startsWith("set kubelet-"));
   return { text: items.map(({ text }) => text).join("\n"), targets: targetsOf(listing) };

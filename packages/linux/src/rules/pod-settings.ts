@@ -11,8 +11,16 @@ interface Setting {
   readonly kernelDefault: string | undefined;
 }
 
-/** The application's end of a connection takes over the mark of the SYN: see ReturnPath. */
-const ACCEPTED_MARK: Setting = { name: "net/ipv4/tcp_fwmark_accept", wanted: "1", kernelDefault: "0" };
+/** What makes the application's side answer with the mark of what it answers: see ReturnPath. */
+const MARKED_ANSWERS: readonly Setting[] = [
+  // Its end of a connection.
+  { name: "net/ipv4/tcp_fwmark_accept", wanted: "1", kernelDefault: "0" },
+  // The kernel, where no socket takes the connection: a refusal would go to the client, who has sent nothing.
+  { name: "net/ipv4/fwmark_reflect", wanted: "1", kernelDefault: "0" },
+  { name: "net/ipv6/fwmark_reflect", wanted: "1", kernelDefault: "0" },
+];
+/** Exists wherever there is IPv6. */
+const IPV6 = "net/ipv6/conf/lo/disable_ipv6";
 /** A machine that has or allows one of them not loses comfort, not capture. */
 const SETTINGS: readonly Setting[] = [
   // A closing listener's queue goes to another one of its group (SO_REUSEPORT) instead of being reset: restarts lose nothing.
@@ -20,7 +28,7 @@ const SETTINGS: readonly Setting[] = [
   // Connections are tracked from their SYN or not at all. Otherwise a packet in the middle of an old connection (or one that
   // a peer made up) leaves an entry behind, and nat is not asked again for a new connection with the same addresses.
   { name: "net/netfilter/nf_conntrack_tcp_loose", wanted: "0", kernelDefault: "1" },
-  ACCEPTED_MARK,
+  ...MARKED_ANSWERS,
 ];
 
 /** What a setting is, where it exists and is not as wanted. */
@@ -58,13 +66,24 @@ export function restoreSettings(namespace: NetNamespace): void {
 
 /** What the settings allow, once they are made. */
 export function possibleReturnPath(namespace: NetNamespace): ReturnPath {
-  const { name, wanted } = ACCEPTED_MARK;
-  const present = readSysctl(name, namespace);
-  if (present === undefined) return "connection-mark";
-  return present === wanted || isWritableSysctl(name, namespace) ? "socket-mark" : "connection-mark";
+  const possible = MARKED_ANSWERS.every(({ name, wanted }) => {
+    const present = readSysctl(name, namespace);
+    if (present === undefined) return isOfAbsentIpv6(name, namespace);
+    return present === wanted || isWritableSysctl(name, namespace);
+  });
+  return possible ? "socket-mark" : "connection-mark";
 }
 
 /** What the rules count on that are in force. */
 export function presentReturnPath(namespace: NetNamespace): ReturnPath {
-  return readSysctl(ACCEPTED_MARK.name, namespace) === ACCEPTED_MARK.wanted ? "socket-mark" : "connection-mark";
+  const made = MARKED_ANSWERS.every(({ name, wanted }) => {
+    const present = readSysctl(name, namespace);
+    return present === undefined ? isOfAbsentIpv6(name, namespace) : present === wanted;
+  });
+  return made ? "socket-mark" : "connection-mark";
+}
+
+/** A kernel without IPv6 needs none of its settings. */
+function isOfAbsentIpv6(name: string, namespace: NetNamespace): boolean {
+  return name.startsWith("net/ipv6/") && readSysctl(IPV6, namespace) === undefined;
 }

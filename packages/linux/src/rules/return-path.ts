@@ -12,15 +12,17 @@ import type { Chain } from "./ruleset.ts";
 
 /**
  * How the application's replies are known that have to go back to ztunnel.
- * - `socket-mark`: the application's end of a connection takes over the mark of the SYN (net.ipv4.tcp_fwmark_accept), and
- *   ztunnel's own connections are not tracked. Tracking knows only addresses and ports, and those that ztunnel's
- *   connection has (the client's address, a port of its own choice) may be just those of a captured one.
- * - `connection-mark`: connection tracking remembers it, as upstream has it. Where that setting cannot be made.
+ * - `socket-mark`: the application's end of a connection takes over the mark of the SYN (net.ipv4.tcp_fwmark_accept), a
+ *   refusal that of what it refuses (fwmark_reflect), and ztunnel's own connections are not tracked. Tracking knows only
+ *   addresses and ports, and those of ztunnel's connection (the client's) may be just those of a captured one.
+ * - `connection-mark`: connection tracking remembers it, as upstream has it. Where those settings cannot be made.
  */
 export type ReturnPath = "socket-mark" | "connection-mark";
 
 /** Ports on which ztunnel accepts: redirected connections are tracked in both directions. */
 const ACCEPTING = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT, DNS_PORT].join(", ");
+/** Marks of others stay. */
+const OTHER_BITS = hex(0xffffffff ^ MARK_MASK);
 
 /**
  * Replies of the application go to an address that ztunnel has only borrowed. They carry, or get, the mark that routes
@@ -39,8 +41,13 @@ function bySocket(): Chain[] {
       priority: "raw",
       rules: [
         rule(
-          `iifname "lo" ${OWN} counter meta mark set meta mark & ${hex(0xffffffff ^ MARK_MASK)} | ${hex(TPROXY_MARK)}`,
-          "the application's end of ztunnel's connections replies with this mark",
+          `iifname "lo" ${OWN} ct state untracked counter meta mark set meta mark & ${OTHER_BITS} | ${hex(TPROXY_MARK)}`,
+          "the application answers ztunnel's connections with this mark",
+        ),
+        // With a mark that is taken for ztunnel's own they would not be translated.
+        rule(
+          `iifname "lo" ${OWN} meta l4proto tcp counter meta mark set meta mark & ${OTHER_BITS}`,
+          "and captured connections with none",
         ),
       ],
     },
@@ -66,7 +73,7 @@ function byConnection(): Chain[] {
       priority: "mangle",
       rules: [
         rule(
-          `${OWN} counter ct mark set ct mark & ${hex(0xffffffff ^ MARK_MASK)} | ${hex(TPROXY_MARK)}`,
+          `${OWN} counter ct mark set ct mark & ${OTHER_BITS} | ${hex(TPROXY_MARK)}`,
           "remember connections that ztunnel makes to the application",
         ),
       ],
