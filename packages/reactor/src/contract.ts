@@ -117,6 +117,11 @@ export interface ConnectOptions extends SocketOptions {
   readonly address: SocketAddress;
   /** Bind to this (foreign) address first: IP_TRANSPARENT + IP_FREEBIND + IP_BIND_ADDRESS_NO_PORT. */
   readonly source?: string;
+  /**
+   * With `source`: come from this port of it, unless it is taken or may not be used; then from one that the kernel chooses.
+   * Default: the kernel chooses.
+   */
+  readonly sourcePort?: number;
   /** What to do when the source cannot be bound: fail with its errno, or go on without. Default "fail". */
   readonly sourceFallback?: "fail" | "without";
   readonly keepAlive?: KeepAlive;

@@ -11,6 +11,7 @@ import {
   openDescriptors,
   SystemError,
 } from "@tulle/linux";
+import type { SocketAddress } from "@tulle/base";
 import { createTestNamespace, type TestNamespace } from "@tulle/testkit";
 import type { Connection, ConnectionHandler, ConnectOptions, ListenOptions, SocketOptions } from "./contract.ts";
 import { EpollReactor } from "./epoll-reactor.ts";
@@ -175,6 +176,27 @@ for (const [family, listenIp, foreign] of [
     });
   });
 
+  test(`it may ask for a port of it, and gets another one when the very connection exists: ${family}`, () => {
+    withReactor((reactor) => {
+      const { namespace } = inside;
+      const seen: SocketAddress[] = [];
+      const idle = { onConnected() {}, onReadable() {}, onWritable() {} };
+      const onAccept = (connection: Connection) => {
+        connection.setHandler(idle);
+        seen.push(connection.peer);
+      };
+      const accepting = { onAccept, onAcceptError: () => {} };
+      const listen = () => reactor.listen({ namespace, address: { ip: listenIp, port: 0 } }, accepting);
+      const [first, second] = [listen(), listen()];
+      const from = { namespace, source: foreign, sourcePort: 40_321 } as const;
+      for (const { address } of [first, second, first]) reactor.connect({ ...from, address }, idle);
+      reactor.connect({ ...from, sourcePort: 0, address: first.address }, idle);
+      turnUntil(reactor, () => seen.length === 4);
+      assert.deepEqual(new Set(seen.map(({ ip }) => ip)), new Set([foreign]));
+      assert.equal(seen.filter(({ port }) => port === 40_321).length, 2, "once for each destination");
+    });
+  });
+
   test(`the destination as the source is connected without binding: ${family}`, () => {
     connected({ address: { ip: listenIp, port: 0 } }, { source: listenIp }, (_, server) => {
       assert.equal(server.peer.ip, listenIp);
@@ -225,7 +247,7 @@ test("without privilege, what is required fails by name, and what is tried is go
       const results = [listen({ transparent: "required" }), listen({ transparent: "try" }), listen({ mark: 1 })];
       const connect = (sourceFallback) => {
         const connection = { onReadable() {}, onWritable() {}, onConnected: (_, error) => results.push(error) };
-        reactor.connect({ address: { ip: "127.0.0.1", port }, source: "203.0.113.9", sourceFallback }, connection);
+        reactor.connect({ address: { ip: "127.0.0.1", port }, source: "203.0.113.9", sourcePort: 40321, sourceFallback }, connection);
         for (let i = 0; i < 100 && results.length < expected; i++) reactor.turn(10);
       };
       let expected = 4;

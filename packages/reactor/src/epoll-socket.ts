@@ -71,18 +71,32 @@ export function openDatagram(options: DatagramOptions, home: Namespace | undefin
 
 /** A socket that connects to `options.address`. Throws SystemError when connect fails at once. */
 export function openConnecting(options: ConnectOptions, home: Namespace | undefined): Descriptor {
-  const { address } = options;
+  const { sourcePort } = options;
+  if (sourcePort !== undefined && isForeign(options)) {
+    try {
+      return connecting(options, home, sourcePort);
+    } catch (error) {
+      // It cannot be bound, or the very connection exists (or rests in TIME_WAIT).
+      if (!(error instanceof SystemError) || error.errno !== Errno.EADDRNOTAVAIL) throw error;
+    }
+  }
+  return connecting(options, home, 0);
+}
+
+/** `port`: of the source; 0: the kernel chooses. */
+function connecting(options: ConnectOptions, home: Namespace | undefined, port: number): Descriptor {
+  const { address, source } = options;
   const operation = `connect to ${formatSocketAddress(address)}`;
   const family = familyOf(address.ip);
   return opened(create("stream", "connection", family, options, home), (descriptor) => {
     must(descriptor, SocketOptions.noDelay, 1, operation);
     if (options.keepAlive !== undefined)
       orThrow(setKeepAlive(descriptor, options.keepAlive), `${operation}: keep-alive`);
-    // The destination's own address as the source would be this machine talking to itself: connect as usual.
-    if (options.source !== undefined && canonicalIp(options.source) !== canonicalIp(address.ip)) {
-      const result = bindSource(descriptor, options.source, family);
+    if (source !== undefined && isForeign(options)) {
+      const result = bindSource(descriptor, { ip: source, port }, family);
+      if (result < 0 && port !== 0) throw new SystemError(`${operation} from port ${port}`, Errno.EADDRNOTAVAIL);
       if (result < 0 && options.sourceFallback !== "without") {
-        throw new SystemError(`${operation} from ${options.source}`, result);
+        throw new SystemError(`${operation} from ${source}`, result);
       }
     }
     const length = target.encode(address.ip, address.port);
@@ -91,6 +105,11 @@ export function openConnecting(options: ConnectOptions, home: Namespace | undefi
     if (result < 0 && result !== -Errno.EINPROGRESS) throw new SystemError(operation, result, "upstream");
     return descriptor;
   });
+}
+
+/** The destination's own address as the source would be this machine talking to itself: connect as usual. */
+function isForeign({ source, address }: ConnectOptions): boolean {
+  return source !== undefined && canonicalIp(source) !== canonicalIp(address.ip);
 }
 
 /** A socket in its namespace, with its mark. Throws SystemError. */
@@ -134,9 +153,14 @@ function bindTo(descriptor: Descriptor, address: SocketAddress, operation: strin
   orThrow(bind(descriptor, target, length), operation);
 }
 
-function bindSource(descriptor: Descriptor, source: string, family: number): number {
-  if (familyOf(source) !== family) return -Errno.EAFNOSUPPORT;
-  const length = target.encode(source, 0);
+function bindSource(descriptor: Descriptor, source: SocketAddress, family: number): number {
+  if (familyOf(source.ip) !== family) return -Errno.EAFNOSUPPORT;
+  const length = target.encode(source.ip, source.port);
   if (length === 0) return -Errno.EINVAL;
-  return allowForeignSource(descriptor, family) || bind(descriptor, target, length);
+  return (
+    allowForeignSource(descriptor, family) ||
+    // Connections of one port to several destinations: only the very same one is refused, by connect.
+    (source.port === 0 ? 0 : setOption(descriptor, SocketOptions.reuseAddress, 1)) ||
+    bind(descriptor, target, length)
+  );
 }

@@ -25,6 +25,9 @@ export interface PodProxyOptions {
 
 type Inbound = InboundTunnel | InboundPlaintext;
 
+/** The port of a tunnel's client is its peer's word: it must not make anybody look privileged. */
+const FIRST_UNPRIVILEGED_PORT = 1024;
+
 /**
  * What one thread does for one pod: the listeners in the pod's namespace, the connections that came through them, and the
  * HBONE connections made on the pod's behalf, which no other pod shares.
@@ -95,14 +98,19 @@ export class PodProxy {
     return this.#pool;
   }
 
-  /** Connects to the application with the client's address, so that the application sees who it talks to. */
-  connectToApplication(target: SocketAddress, clientIp: string, handler: ConnectionHandler): Connection {
+  /**
+   * Connects to the application with the client's address, so that the application sees who it talks to, and with its port
+   * (0: not known) if that is free: any other one could be in use by a connection that the client has to the application
+   * itself, made before it was captured.
+   */
+  connectToApplication(target: SocketAddress, client: SocketAddress, handler: ConnectionHandler): Connection {
     const { reactor, settings } = this.context;
-    const spoof = this.kind !== "self" && settings.originalSource !== false && clientIp !== target.ip;
+    const spoof = this.kind !== "self" && settings.originalSource !== false && client.ip !== target.ip;
     return reactor.connect(
       {
         address: target,
-        ...(spoof ? { source: clientIp, sourceFallback: "without" as const } : {}),
+        ...(spoof ? { source: client.ip, sourceFallback: "without" as const } : {}),
+        ...(spoof && client.port >= FIRST_UNPRIVILEGED_PORT ? { sourcePort: client.port } : {}),
         ...(this.namespace === undefined ? {} : { namespace: this.namespace }),
         ...(settings.packetMark === undefined ? {} : { mark: settings.packetMark }),
         ...(settings.keepAlive === undefined ? {} : { keepAlive: settings.keepAlive }),

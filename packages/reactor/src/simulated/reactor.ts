@@ -85,7 +85,9 @@ export class SimulatedReactor implements Reactor {
     const { network } = this;
     const namespace = this.#enter(options.namespace);
     const source = options.source !== undefined && options.source !== options.address.ip ? options.source : undefined;
-    const local = { ip: source ?? namespace.sourceFor(options.address.ip), port: namespace.ephemeralPort() };
+    const ephemeral = namespace.ephemeralPort();
+    const port = source === undefined ? ephemeral : (options.sourcePort ?? ephemeral);
+    const local = { ip: source ?? namespace.sourceFor(options.address.ip), port };
     const client = new SimulatedConnection({
       reactor: this,
       namespace,
