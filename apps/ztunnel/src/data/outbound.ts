@@ -217,12 +217,29 @@ export class OutboundConnection implements Waiting, IdentityWaiter, TunnelHandle
 
   #tryAnother(error: MeshError, status: number | undefined): void {
     const route = this.#route;
+    if (
+      this.#attempts < MAX_ATTEMPTS &&
+      route !== undefined &&
+      this.#isOutdated(route) &&
+      mayTryAnother(error, status)
+    ) {
+      this.#lastError = error;
+      this.#count("connect_retries");
+      return this.#decideOrWait();
+    }
     const fixed = route === undefined || route.kind === "passthrough" || !hasOtherEndpoints(route);
     if (fixed || this.#attempts >= MAX_ATTEMPTS || !mayTryAnother(error, status)) return this.#fail(error);
     this.#lastError = error;
     this.#excluded.add(route.workload.uid);
     this.#count("connect_retries");
     this.#decideOrWait();
+  }
+
+  /** The workload has changed since: it may have joined or left the mesh while it was being connected to. */
+  #isOutdated(route: Route): boolean {
+    if (route.kind === "passthrough") return false;
+    const now = this.#proxy.context.state.workload(route.workload.uid);
+    return now !== undefined && now !== route.workload;
   }
 
   #relayFrom(start: (onEnd: RelayEnd) => Flow["relay"]): void {
