@@ -1,9 +1,11 @@
-import type { Log } from "@tulle/base";
+import type { Identity, Log } from "@tulle/base";
 import type { NetNamespace } from "@tulle/linux";
+import { type MeshState, workloadIdentity } from "@tulle/mesh";
 import type { MainMetrics } from "@tulle/telemetry";
 import { type PodInfo, type ProxyRunner, StateManager, ZdsClient } from "@tulle/zds";
 import type { Config } from "./config.ts";
 import type { DataThreads } from "./data-threads.ts";
+import type { IdentityProvisioner } from "./identity-provisioner.ts";
 import type { Readiness } from "./readiness.ts";
 
 /** uid of the proxy of dedicated mode, and of the one for our own pod. */
@@ -13,6 +15,8 @@ const SELF_UID = "self";
 export interface ProxiesOptions {
   readonly config: Config;
   readonly threads: DataThreads;
+  readonly state: MeshState;
+  readonly identities: Pick<IdentityProvisioner, "serve" | "release" | "whenReady">;
   readonly metrics: MainMetrics;
   readonly readiness: Readiness;
   readonly log: Log;
@@ -47,16 +51,26 @@ export async function startProxies(options: ProxiesOptions): Promise<Proxies> {
   return followAgent(options);
 }
 
-function followAgent({ config, threads, metrics, readiness, log, onFatal }: ProxiesOptions): Proxies {
+function followAgent(options: ProxiesOptions): Proxies {
+  const { config, threads, identities, metrics, readiness, log, onFatal } = options;
   const runner: ProxyRunner<NetNamespace> = {
     async start(uid: string, info: PodInfo, namespace: NetNamespace): Promise<void> {
-      await threads.startProxy({ proxy: "in-pod", uid, workload: info, namespace });
+      identities.serve(uid, identityOf(info, options));
+      try {
+        await threads.startProxy({ proxy: "in-pod", uid, workload: info, namespace });
+      } catch (error) {
+        identities.release(uid);
+        throw error;
+      }
       metrics.proxyStarted();
       log.info("proxy started", { uid, pod: info.name, namespace: info.namespace });
     },
+    // Without a CA no certificate ever comes.
+    whenReady: (uid: string) => (config.ca === undefined ? Promise.resolve() : identities.whenReady(uid)),
     async stop(uid: string): Promise<void> {
-      // The agent tells us of a pod's end when the pod is gone: there is nobody left to drain for.
+      // The agent tells us of a pod's end when the pod is gone, or nothing of it is in use: there is nobody left to drain for.
       await threads.stopProxy(uid, "immediate");
+      identities.release(uid);
       metrics.proxyStopped();
       log.info("proxy stopped", { uid });
     },
@@ -76,4 +90,11 @@ function followAgent({ config, threads, metrics, readiness, log, onFatal }: Prox
       state.close();
     },
   };
+}
+
+/** As the control plane knows the pod; if it does not know it yet, as it will. */
+function identityOf({ namespace, name, serviceAccount }: PodInfo, { config, state }: ProxiesOptions): Identity {
+  const known = state.localWorkload({ namespace, name, serviceAccount }, config.nodeName);
+  if (known !== undefined) return workloadIdentity(known);
+  return { trustDomain: config.trustDomain, namespace, serviceAccount };
 }

@@ -158,7 +158,9 @@ export async function startZtunnel(config: Config): Promise<Ztunnel> {
     .then(async () => {
       apply([{ kind: "synced" }]);
       stateManagerReady();
-      proxies = await startProxies({ config, threads, metrics: hub.metrics, readiness, log, onFatal: fatal });
+      const identities = provisioner;
+      const { metrics } = hub;
+      proxies = await startProxies({ config, threads, state, identities, metrics, readiness, log, onFatal: fatal });
       proxyReady();
       dnsReady?.();
       log.info("ready to take connections", { threads: config.threads });

@@ -191,3 +191,30 @@ test("pods are bounded", async () => {
   await assert.rejects(rig.add("one too many"), /4096 pods are served already/);
   await rig.add("7");
 });
+
+test("a pod that joins after the snapshot is answered for when it is ready; those of the snapshot do not wait", async () => {
+  const gate = Promise.withResolvers<void>();
+  const asked: string[] = [];
+  const runner: ProxyRunner<FakeNamespace> = {
+    start: () => Promise.resolve(),
+    whenReady: (uid) => {
+      asked.push(uid);
+      return gate.promise;
+    },
+    stop: () => Promise.resolve(),
+  };
+  const state = new StateManager({ runner, log: silentLog });
+  state.connected();
+  await state.add("early", INFO, new FakeNamespace("early"));
+  await state.snapshotSent();
+  let answered = false;
+  const joined = state.add("late", INFO, new FakeNamespace("late")).then(() => (answered = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(asked, ["late"]);
+  assert.equal(answered, false);
+  gate.resolve();
+  await joined;
+  await state.add("late", INFO, new FakeNamespace("late"));
+  assert.deepEqual(asked, ["late"], "one that is served already is ready");
+  state.close();
+});

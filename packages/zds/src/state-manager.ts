@@ -11,6 +11,11 @@ export interface PodNamespace {
 export interface ProxyRunner<N extends PodNamespace> {
   /** Borrows the namespace; rejects with the reason, having undone everything. */
   start(uid: string, info: PodInfo, namespace: N): Promise<void>;
+  /**
+   * Resolves when the proxy has all that its first connection needs, or when waiting for it has to end: a pod that joins
+   * after the snapshot is answered for only then. Those of a snapshot are served already, or wait for each other.
+   */
+  whenReady?(uid: string): Promise<void>;
   /** Resolves when every socket of the pod is closed. */
   stop(uid: string): Promise<void>;
 }
@@ -135,6 +140,7 @@ export class StateManager<N extends PodNamespace> {
     const pod: Pod<N> = { info, namespace, state: "pending" };
     this.#pods.set(uid, pod);
     await this.#start(uid, pod);
+    if (this.#snapshotDone) await this.#options.runner.whenReady?.(uid);
   }
 
   async #start(uid: string, pod: Pod<N>): Promise<void> {
