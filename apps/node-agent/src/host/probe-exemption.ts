@@ -60,9 +60,10 @@ export class ProbeExemption implements HostProbes {
   #lookedAt = 0;
   /** The kubelet is another one than the rules name. */
   #stale = false;
-  /** What was read after the last change. */
+  /** What was read after the last change; undefined: it was not read yet. */
   #inForce: string | undefined;
   #generation: number | undefined;
+  #changes = 0;
   /** The change that is under way or due, and the one behind it. */
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
@@ -118,20 +119,27 @@ export class ProbeExemption implements HostProbes {
   }
 
   async #check(): Promise<void> {
+    if (this.#closed) return;
     const { hostNamespace, log } = this.#options;
+    const changes = this.#changes;
     try {
       const { cgroup, cgroupId } = this.#kubelet;
       const moved = cgroup !== undefined && cgroupIdOf(cgroup) !== cgroupId;
       if (moved || performance.now() - this.#lookedAt > LOOK_FOR_KUBELET_MS) this.#lookForKubelet();
       const generation = this.#generationOfHost();
-      if (!this.#stale && generation === this.#generation) return;
-      if (!this.#stale && (await readHostProbes(hostNamespace))?.text === this.#inForce) {
+      if (!this.#stale && generation === this.#generation && this.#inForce !== undefined) return;
+      const text = (await readHostProbes(hostNamespace))?.text;
+      // Another change of ours is under way, or came meanwhile: the next look is about that.
+      if (this.#next !== undefined || this.#changes !== changes) return;
+      const untouched = generation === this.#generation && generation === this.#generationOfHost();
+      if (!this.#stale && untouched) this.#inForce = text;
+      if (!this.#stale && text !== undefined && text === this.#inForce) {
         this.#generation = generation;
         return;
       }
-      log.warn(
-        this.#stale ? "the kubelet is another one" : "the host's rules for probes were changed: they are made anew",
-      );
+      if (this.#stale) log.warn("the kubelet is another one");
+      // Without a reading of ours nobody knows whose change it was.
+      else if (this.#inForce !== undefined) log.warn("the host's rules for probes were changed: they are made anew");
       await this.#change();
     } catch (error) {
       log.warn("the host's rules for probes could not be checked", { error: messageOf(error) });
@@ -166,10 +174,13 @@ export class ProbeExemption implements HostProbes {
     const { hostNamespace, probeIps } = this.#options;
     const targets = [...this.#adopted, ...[...this.#pods.values()].flat()];
     const { uid, cgroup } = this.#kubelet;
+    this.#changes++;
+    this.#inForce = undefined;
     await applyHostProbes(hostNamespace, { sources: probeIps, uid, cgroup, targets });
     this.#stale = false;
     this.#generation = this.#generationOfHost();
-    this.#inForce = (await readHostProbes(hostNamespace))?.text;
+    // What nft makes of it is read without letting the pods wait that have asked for it.
+    setImmediate(() => void this.#check());
   }
 
   async #quietly(): Promise<void> {

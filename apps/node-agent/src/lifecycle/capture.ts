@@ -1,6 +1,6 @@
 import { messageOf } from "@tulle/base";
 import { applyPodRules, CONNECTED_STATES, classifyConnections, destroyTcpSockets, hasPodRules } from "@tulle/linux";
-import { type SocketEntry, removePodRules, TcpState, tcpSockets } from "@tulle/linux";
+import { type ApplyOptions, type SocketEntry, removePodRules, TcpState, tcpSockets } from "@tulle/linux";
 import { isDeepStrictEqual } from "node:util";
 import { ruleOptions } from "../enrolment/rule-options.ts";
 import type { PodNamespace } from "../namespaces/namespace-folder.ts";
@@ -24,8 +24,7 @@ export async function enrolRunning(entry: Entry, tools: Tools): Promise<void> {
   entry.member = memberOf(entry.pod, opened, ips);
   try {
     await chooseRules(entry, tools);
-    await tools.zds.add(entry.member);
-    await tools.probes.put(entry.uid, ips, entry.rules.probePorts ?? []);
+    await Promise.all([tools.zds.add(entry.member), tools.probes.put(entry.uid, ips, entry.rules.probePorts ?? [])]);
     await applyRules(entry, tools);
   } catch (error) {
     await giveUp(entry, tools);
@@ -203,7 +202,9 @@ async function repair(entry: Entry, tools: Tools, finding: Finding): Promise<voi
   if (member === undefined) return;
   switch (finding.reason) {
     case "RulesChanged":
-      await applyPodRules(pathOf(member), entry.rules);
+      await applyRules(entry, tools, { anew: true });
+      // Somebody has just interfered: it is looked at whole.
+      entry.applied = undefined;
       return;
     case "ZtunnelRefused":
     case "ListenersMissing":
@@ -244,9 +245,12 @@ async function chooseRules(entry: Entry, tools: Tools): Promise<boolean> {
   return true;
 }
 
-async function applyRules(entry: Entry, tools: Tools): Promise<void> {
+/** Puts the rules in force that were chosen; `entry.applied` says whether they still have to be proven. */
+export async function applyRules(entry: Entry, tools: Tools, how: ApplyOptions = {}): Promise<void> {
   if (entry.member === undefined) return;
-  const { notes, establishedBefore, changed } = await applyPodRules(pathOf(entry.member), entry.rules);
+  const applied = await applyPodRules(pathOf(entry.member), entry.rules, how);
+  const { notes, establishedBefore, changed } = applied;
+  entry.applied = applied.generation;
   for (const note of notes) tools.log.warn(note, { pod: nameOf(entry.pod) });
   entry.older = establishedBefore;
   if (changed && establishedBefore > 0) tools.metrics.older.add({}, establishedBefore);

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { LEFT_ANNOTATION, messageOf, sleep } from "@tulle/base";
-import { applyPodRules, podConnections, removePodRules } from "@tulle/linux";
+import { drainPodRules, podConnections, removePodRules } from "@tulle/linux";
 import { annotationOf, nameOf, type Pod } from "../objects.ts";
-import { keepCaptured } from "./capture.ts";
+import { applyRules, keepCaptured } from "./capture.ts";
 import { closeMember, type Departure, type Entry, pathOf, presentIps, type Tools, wrote } from "./entry.ts";
 
 /**
@@ -38,7 +38,7 @@ export async function continueLeaving(entry: Entry, tools: Tools, all?: Departur
     const wait = waitFor(entry, tools, all);
     if (wait > 0) return wait;
     // A probe that is no longer translated is captured while the rules are there: the rules go first.
-    await removePodRules(pathOf(member));
+    await drainPodRules(pathOf(member));
     tools.probes.remove(entry.uid);
     entry.stage = "draining";
     entry.quiet = false;
@@ -80,9 +80,11 @@ export async function stay(entry: Entry, tools: Tools): Promise<void> {
     return;
   }
   if (entry.stage === "draining") {
-    await tools.zds.add(member);
-    await tools.probes.put(entry.uid, presentIps(entry), entry.rules.probePorts ?? []);
-    await applyPodRules(pathOf(member), entry.rules);
+    await Promise.all([
+      tools.zds.add(member),
+      tools.probes.put(entry.uid, presentIps(entry), entry.rules.probePorts ?? []),
+    ]);
+    await applyRules(entry, tools, { anew: true });
   }
   entry.stage = "captured";
   tools.log.info("stays", { pod: nameOf(entry.pod) });

@@ -58,6 +58,8 @@ export interface Entry {
   stage: Stage;
   member: Member | undefined;
   rules: PodRuleOptions;
+  /** Generation of the pod's rules in which one transaction of ours is known to be in force; undefined: they must be listed. */
+  applied: number | undefined;
   /** What was in force when everything was last found in order. */
   proof: Proof | undefined;
   fault: Finding | undefined;
@@ -124,6 +126,7 @@ export function newEntry(uid: string, pod: Pod): Entry {
     stage: "outside",
     member: undefined,
     rules: {},
+    applied: undefined,
     proof: undefined,
     fault: undefined,
     leaving: undefined,

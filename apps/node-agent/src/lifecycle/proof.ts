@@ -58,7 +58,10 @@ export async function look(entry: Entry, tools: Tools): Promise<Finding | undefi
   // Before the rules are read: a change in between is noticed at the next look.
   member.probe.routingChanged();
   const state = stateOf(member);
-  const verdict = await verifyPodRules(pathOf(member), rules);
+  const justApplied = entry.applied !== undefined && entry.applied === state.rulesGeneration;
+  // Once: it says nothing of the settings that the rules count on, which may change later.
+  entry.applied = undefined;
+  const verdict = justApplied ? { ok: true as const } : await verifyPodRules(pathOf(member), rules);
   if (!verdict.ok) return { reason: "RulesChanged", message: shortened(verdict.differences) };
   const gaps = listenerGaps(member.probe, rules);
   if (gaps.length > 0) {
