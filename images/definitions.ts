@@ -39,14 +39,8 @@ export const IMAGES: readonly ImageDefinition[] = [
     name: "node-agent",
     title: "Tulle node agent: enrols pods, and installs the CNI plugin that it brings",
     entries: ["apps/node-agent/src/main.ts"],
-    // unshare and a shell: what nft makes of the rules is learned in a namespace of its own.
-    programs: {
-      nft: "usr/sbin/nft",
-      ip: "usr/sbin/ip",
-      nsenter: "usr/bin/nsenter",
-      unshare: "usr/bin/unshare",
-      dash: "usr/bin/sh",
-    },
+    // It speaks netlink by itself; rules are compiled by nft.
+    programs: { nft: "usr/sbin/nft" },
     plugin: true,
     config: app("node-agent", "0:0"),
   },

@@ -1,4 +1,6 @@
 import {
+  BOOT_ID_ANNOTATION,
+  CAPTURED_CONDITION,
   type Clock,
   LEAVING_ANNOTATION,
   LEFT_ANNOTATION,
@@ -117,18 +119,30 @@ async function removeWorkload(
 
 /** A node whose agent could not tidy up leaves its word behind; nobody stands for it any more. */
 async function clearAnnotations(run: Run): Promise<void> {
-  const keys = [REDIRECTION_ANNOTATION, LEAVING_ANNOTATION, LEFT_ANNOTATION];
-  const left = (await run.store.list(POD)).filter(({ metadata }) =>
-    keys.some((key) => metadata.annotations?.[key] !== undefined),
-  );
-  if (left.length === 0) return;
+  const keys = [REDIRECTION_ANNOTATION, BOOT_ID_ANNOTATION, LEAVING_ANNOTATION, LEFT_ANNOTATION];
   const annotations = Object.fromEntries(keys.map((key) => [key, null]));
-  for (const { metadata } of left) {
-    const body = { metadata: { annotations } };
-    await run.store.patch(POD, metadata, { type: "merge", body }, { subresource: "status" });
+  const left: Pod[] = [];
+  for (const pod of await run.store.list(POD)) {
+    const { metadata, status } = pod;
+    const annotated = keys.some((key) => metadata.annotations?.[key] !== undefined);
+    const condition = (status?.conditions ?? []).findIndex(({ type }) => type === CAPTURED_CONDITION);
+    if (annotated) {
+      const body = { metadata: { annotations } };
+      await run.store.patch(POD, metadata, { type: "merge", body }, { subresource: "status" });
+    }
+    if (condition >= 0) {
+      const path = `/status/conditions/${condition}`;
+      const body = [
+        { op: "test", path: `${path}/type`, value: CAPTURED_CONDITION },
+        { op: "remove", path },
+      ] as const;
+      await run.store.patch(POD, metadata, { type: "json", body }, { subresource: "status" });
+    }
+    if (annotated || condition >= 0) left.push(pod);
   }
+  if (left.length === 0) return;
   run.progress.warn(
-    `the node agent did not release ${named(left)}: the annotation is gone, but restart these pods, because rules may be left in them`,
+    `the node agent did not release ${named(left)}: its marks are gone, but restart these pods, because rules may be left in them`,
   );
 }
 

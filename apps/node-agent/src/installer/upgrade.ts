@@ -20,7 +20,7 @@ const DAEMON_SETS: ResourceKind = {
   namespaced: true,
 };
 const NAME = "istio-cni-node";
-/** The pod has 30 s to end, and this is one of several things that it does in them. */
+/** The pod has a bounded time to end, and this is one of several things that it does in them. */
 const ATTEMPTS = 3;
 const PAUSE_MS = 1000;
 
