@@ -25,6 +25,7 @@ export function apiServerRow(scene: GetScene, cell: Cell): void {
   before(async () => {
     await scene().newPod({ name: "spare", node: 1 });
     spare = await scene().running("spare");
+    await scene().refresh();
     wire = await scene().watchWire();
     held = await scene().hold("far");
     load = await scene().requests("far");
@@ -45,7 +46,7 @@ export function apiServerRow(scene: GetScene, cell: Cell): void {
   cell("new pod", async () => {
     const { cluster, near } = scene();
     killContainer(cluster, near);
-    // Of a pod that is there no more in this shape kubelet makes another sandbox, and asks the plugin.
+    // This one's sandbox is made anew: the plugin asks the agent, which knows the pod.
     const watch = new PodWatch(cluster, spare);
     killPod(cluster, spare);
     await until(() => watch.running.length > 1, { what: "the sandbox and container to run again", timeoutMs: 120_000 });

@@ -18,6 +18,7 @@ export function controlPlaneRow(scene: GetScene, cell: Cell): void {
   let outage: Outage;
 
   before(async () => {
+    await scene().refresh();
     wire = await scene().watchWire();
     held = await scene().hold("far");
     load = await scene().requests("far");
@@ -57,8 +58,12 @@ export function controlPlaneRow(scene: GetScene, cell: Cell): void {
         ),
       );
     }
+    // Without the marker: to the caller's ztunnel the address is any address, and what is sent there is refused at its end.
     await Promise.all(
-      pods.flatMap((pod) => [scene().refused(scene().url("far"), pod), scene().refused(scene().url(pod, 9000))]),
+      pods.flatMap((pod) => [
+        scene().refused(scene().url("far"), pod),
+        scene().refused(`http://${pod.status.podIP}:8080/`),
+      ]),
     );
 
     await scene().deny("near");

@@ -16,6 +16,7 @@ export function nodeAgentRow(scene: GetScene, cell: Cell): void {
   let outage: Outage;
 
   before(async () => {
+    await scene().refresh();
     wire = await scene().watchWire();
     held = await scene().hold("far");
     load = await scene().requests("far");
@@ -45,7 +46,10 @@ export function nodeAgentRow(scene: GetScene, cell: Cell): void {
   cell("new pod", async () => {
     const waiting = await scene().newPod({ name: "held-by-plugin", node: 1 });
     const passing = await scene().newPod({ name: "passed-by-plugin", namespace: "default", node: 1 });
-    await scene().isHeldBack(waiting, /held-by-plugin\S* belongs to the mesh and would start outside of it: no node agent/);
+    await scene().isHeldBack(
+      waiting,
+      /held-by-plugin\S* belongs to the mesh and would start outside of it: no node agent/,
+    );
     const outside = await until(
       async () => {
         const pod = await scene().cluster.pod(`default/${passing.metadata.name}`);

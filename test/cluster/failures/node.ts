@@ -3,10 +3,12 @@ import { after, before } from "node:test";
 import { BOOT_ID_ANNOTATION } from "@tulle/base";
 import { until } from "@tulle/lab";
 import type { BridgeCapture } from "../src/bridge-capture.ts";
+import type { PodObject } from "../src/containers.ts";
 import type { HeldConnection } from "../src/held-connection.ts";
 import type { Load } from "../src/load.ts";
+import { MESH_NAMESPACE } from "../src/mesh.ts";
 import { assertCut, assertHeld, assertNoneFailed, assertNoneServed, type Cell, type GetScene, undo } from "./row.ts";
-import type { PodObject } from "../src/containers.ts";
+import type { Scene } from "./scene.ts";
 
 /** PING of the tunnel's connection: at most 20 s; the rest is for a busy machine. */
 const DEAD_PEER_LIMIT_MS = 40_000;
@@ -29,10 +31,12 @@ export function nodeRow(scene: GetScene, cell: Cell): void {
   };
 
   before(async () => {
+    await scene().refresh();
+    await controlPlaneOnFirstNode(scene());
     const { far, peer } = scene();
     former = [far, peer];
     lost = await scene().hold("far");
-    kept = await scene().hold("near");
+    kept = await scene().hold("caller", scene().near);
     off = true;
     stoppedAt = Date.now();
     await scene().cluster.nodeStop(2);
@@ -114,4 +118,17 @@ export function nodeRow(scene: GetScene, cell: Cell): void {
     await scene().allow("far");
     await scene().takesEffect("far", false);
   });
+}
+
+/** It goes down with its node like everything else, and then nothing new is told to anybody: that is another row. */
+async function controlPlaneOnFirstNode({ cluster, mesh }: Scene): Promise<void> {
+  const { metadata, spec } = await mesh.controlPlane();
+  if (spec.nodeName === "n1") return;
+  await cluster.kubectl(["cordon", "n2"]);
+  try {
+    await cluster.kubectl(["delete", "pod", metadata.name, "-n", MESH_NAMESPACE]);
+    await cluster.rollout("deploy/istiod", MESH_NAMESPACE);
+  } finally {
+    await cluster.kubectl(["uncordon", "n2"]);
+  }
 }

@@ -17,6 +17,7 @@ export function podRow(scene: GetScene, cell: Cell): void {
   let killedAt = 0;
 
   before(async () => {
+    await scene().refresh();
     wire = await scene().watchWire();
     [own, other] = [await scene().hold("far"), await scene().hold("near")];
     load = await scene().requests("far");

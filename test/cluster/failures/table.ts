@@ -13,21 +13,20 @@ export type Aspect = (typeof ASPECTS)[number];
 export const EXPECTED: Readonly<Record<Part, Readonly<Record<Aspect, string>>>> = {
   pod: {
     "old connections": "its own end at once; those of other pods go on",
-    "new connections": "refused until the pod is back, then served, never in plaintext",
+    "new connections": "refused until the pod is back, then served; never in plaintext",
     "new pod": "its successor starts captured",
-    "policy change": "binds the pod from its first moment after the restart",
+    "policy change": "binds its successor from the first moment",
   },
   ztunnel: {
     "old connections": "those that it carried are cut at once; those of other nodes go on",
-    "new connections": "refused, never in plaintext; served again when it is back, a second or two after a crash",
+    "new connections": "refused until it is back, some two seconds after a crash; never in plaintext",
     "new pod": "waits, then starts captured",
     "policy change": "in force on its node before it serves again; at once on other nodes",
   },
   "control plane": {
     "old connections": "go on",
     "new connections": "go on",
-    "new pod":
-      "starts captured; is refused what it asks for and what others ask of it, until the control plane is back",
+    "new pod": "starts captured; nothing from or to it is let through until the control plane is back",
     "policy change": "what is in force stays; the change takes effect when the control plane is back",
   },
   "node agent": {
@@ -39,12 +38,12 @@ export const EXPECTED: Readonly<Record<Part, Readonly<Record<Aspect, string>>>> 
   "API server": {
     "old connections": "go on",
     "new connections": "go on",
-    "new pod": "a container that restarts goes on captured; a pod that is made anew waits, then starts captured",
+    "new pod": "a container that restarts goes on captured; a pod whose sandbox is made anew starts captured",
     "policy change": "what is in force stays; a change made afterwards takes effect",
   },
   node: {
     "old connections": "to its pods: cut within 20 seconds; all others go on",
-    "new connections": "reach pods of other nodes; its own pods are served again after its start, never in plaintext",
+    "new connections": "reach pods of other nodes; its own are served again after its start; never in plaintext",
     "new pod": "starts captured on another node",
     "policy change": "takes effect at once on other nodes, and on this one before its pods serve again",
   },

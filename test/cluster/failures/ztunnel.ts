@@ -23,6 +23,7 @@ export function ztunnelRow(scene: GetScene, cell: Cell): void {
   let killedAt = 0;
 
   before(async () => {
+    await scene().refresh();
     wire = await scene().watchWire();
     carried = await scene().hold("far");
     elsewhere = await scene().hold("far", scene().peer);
@@ -85,6 +86,7 @@ export function ztunnelRow(scene: GetScene, cell: Cell): void {
     await scene().deny("near");
     held = await scene().newPod({ name: "held-by-ztunnel", node: 1 });
     await scene().isHeldBack(held, /node agent could not enrol .*ztunnel/);
+    assert.ok(await scene().hasEvent(scene().near, "CaptureLost", /^ZtunnelDisconnected: /));
 
     load = await scene().requests("near");
     await outage.end();

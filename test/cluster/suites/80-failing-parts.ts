@@ -4,6 +4,9 @@ import { controlPlaneRow } from "../failures/control-plane.ts";
 import { nodeAgentRow } from "../failures/node-agent.ts";
 import { nodeRow } from "../failures/node.ts";
 import { podRow } from "../failures/pod.ts";
+import { pluginTests } from "../failures/plugin.ts";
+import { proofTests } from "../failures/proofs.ts";
+import { rolloutTest } from "../failures/rollout.ts";
 import { row } from "../failures/row.ts";
 import { Scene } from "../failures/scene.ts";
 import { ztunnelRow } from "../failures/ztunnel.ts";
@@ -26,6 +29,9 @@ export function suite(cluster: () => TestCluster): void {
       await made?.remove();
     });
 
+    rolloutTest(scene);
+    proofTests(scene);
+    pluginTests(scene);
     row("pod", (cell) => podRow(scene, cell));
     row("ztunnel", (cell) => ztunnelRow(scene, cell));
     row("control plane", (cell) => controlPlaneRow(scene, cell));
