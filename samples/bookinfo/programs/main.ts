@@ -16,6 +16,8 @@ const wanted = process.argv[2] ?? process.env.SERVICE ?? "";
 if (services.includes(wanted)) {
   await import(`./${wanted}${extension}`);
 } else {
-  console.error(`"${wanted}" is no service of this sample: give one of ${services.join(", ")} as argument or in SERVICE`);
+  console.error(
+    `"${wanted}" is no service of this sample: give one of ${services.join(", ")} as argument or in SERVICE`,
+  );
   process.exitCode = 2;
 }
