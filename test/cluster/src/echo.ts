@@ -100,7 +100,11 @@ function podSpec({ name, node, args = ["serve"], lingerSeconds }: EchoOptions) {
         env: [{ name: "NODE_NAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } }],
         ports: Object.values(ECHO_PORTS).map((containerPort) => ({ containerPort })),
         readinessProbe: { httpGet: { port: ECHO_PORTS.http, path: "/ready" }, periodSeconds: 1 },
-        livenessProbe: { exec: { command: ["/labbox", "get", `http://127.0.0.1:${ECHO_PORTS.http}/live`] } },
+        // An exec on a busy machine takes longer than the usual second, and a restart would look like what is being tested.
+        livenessProbe: {
+          exec: { command: ["/labbox", "get", `http://127.0.0.1:${ECHO_PORTS.http}/live`] },
+          timeoutSeconds: 15,
+        },
         ...(lingerSeconds === undefined ? {} : { lifecycle: { preStop: { sleep: { seconds: lingerSeconds } } } }),
         // A load of some hundred requests a second from or to a pod must not be throttled: no CPU limit.
         resources: { requests: { cpu: "10m", memory: "16Mi" }, limits: { memory: "128Mi" } },
