@@ -37,10 +37,11 @@ export function rolloutTest(scene: GetScene): void {
       { what: "the old ztunnels to be gone", timeoutMs: ROLLOUT_LIMIT_MS, intervalMs: 500 },
     );
     t.diagnostic(`rolled out in ${Date.now() - start} ms`);
+    const end = await held.stop();
     t.diagnostic(
-      held.failure === undefined
+      end === undefined
         ? "the kept connection went on"
-        : `the kept connection ended after ${Math.round(held.failure.time - start)} ms: ${held.failure.error}`,
+        : `the kept connection ended after ${Math.round(end.time - start)} ms: ${end.error}`,
     );
     for (const load of [there, here]) {
       const { sent, failed, skipped, p50Ms, p99Ms, maxMs, lateMaxMs } = await load.stop();
