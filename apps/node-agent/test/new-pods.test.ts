@@ -91,6 +91,25 @@ describe("the plugin asks for new pods", () => {
     await run("mount", ["--bind", first.host.namespace.path, first.netns]);
   });
 
+  test("a pod whose former address another one has by now is not captured in that one's namespace", async () => {
+    const holder = await node.captured();
+    const stale = { ...holder, name: "stale", uid: "uid-stale" };
+    node.object(stale);
+    await until(() => node.events(stale, "CaptureLost").some((text) => text.includes(`default/${holder.name} too`)), {
+      what: "the Event",
+    });
+    assert.equal(node.condition(stale)?.status, "False");
+    assert.equal(node.annotations(stale)["ambient.istio.io/redirection"], undefined);
+    assert.ok(!node.ztunnel?.serves(stale.uid));
+    assert.ok(node.ztunnel?.serves(holder.uid));
+    // Its own sandbox comes by the plugin, whatever the API still says.
+    const own = { ...(await node.sandbox()), name: stale.name, uid: stale.uid };
+    assert.deepEqual(await post(body(own)), { status: 200, text: "" });
+    assert.equal(await node.outbound(own), "outbound");
+    node.object(own, { annotations: node.annotations(stale) });
+    await node.untilCaptured(own);
+  });
+
   test("without ztunnel a pod of the mesh does not start, and what was begun holds its traffic back", async () => {
     await node.ztunnel?.[Symbol.asyncDispose]();
     const pod = await node.sandbox();

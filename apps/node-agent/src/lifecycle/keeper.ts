@@ -1,4 +1,11 @@
-import { BOOT_ID_ANNOTATION, LEAVING_ANNOTATION, messageOf, REDIRECTION_ANNOTATION, sleep } from "@tulle/base";
+import {
+  BOOT_ID_ANNOTATION,
+  canonicalIp,
+  LEAVING_ANNOTATION,
+  messageOf,
+  REDIRECTION_ANNOTATION,
+  sleep,
+} from "@tulle/base";
 import { hasPodRules } from "@tulle/linux";
 import type { KubeObject } from "@tulle/store";
 import type { AgentPod } from "@tulle/zds";
@@ -16,6 +23,7 @@ import {
   memberOf,
   newEntry,
   pathOf,
+  presentIps,
   type Tools,
   wrote,
 } from "./entry.ts";
@@ -208,9 +216,10 @@ export class PodKeeper {
     switch (entry.stage) {
       case "outside":
         await this.#dropClaims(entry, wanted);
-        if (wanted) await enrolRunning(entry, this.#tools);
-        else if (decision.kind === "unknown") return UNDECIDED_MS;
-        else return this.#stayOutside(entry);
+        if (decision.kind === "unknown" && !wanted) return UNDECIDED_MS;
+        if (!wanted) return this.#stayOutside(entry);
+        await this.#requireOwnAddress(entry);
+        await enrolRunning(entry, this.#tools);
         return undefined;
       case "claimed":
         return this.#confirm(entry, wanted);
@@ -226,6 +235,23 @@ export class PodKeeper {
       default:
         return entry.stage satisfies never;
     }
+  }
+
+  /**
+   * A pod that lost its sandbox keeps its address in the API until it has another one, and meanwhile the network may have
+   * given that to somebody else: who is found by it must not be captured in this pod's name.
+   */
+  async #requireOwnAddress(entry: Entry): Promise<void> {
+    const own = new Set(canonical(ipsOf(entry.pod)));
+    const other = this.#entries
+      .values()
+      .find((one) => one !== entry && hasNetwork(one) && canonical(presentIps(one)).some((ip) => own.has(ip)));
+    if (other === undefined) return;
+    const message = `${[...own].join(", ")} is the address of ${nameOf(other.pod)} too: one of the two is out of date`;
+    const finding: Finding = { reason: "NamespaceNotFound", message };
+    announceFault(entry, this.#tools, finding);
+    await report(entry, this.#tools, finding);
+    throw new Error(message);
   }
 
   /** The pod has ended or is gone, and with it what ran in its namespace. */
@@ -310,6 +336,15 @@ export class PodKeeper {
       if (++looked % PROVE_AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve));
     }
   }
+}
+
+/** One of its own. */
+function hasNetwork({ pod, present }: Entry): boolean {
+  return present && !isFinished(pod) && pod.spec?.hostNetwork !== true;
+}
+
+function canonical(ips: readonly string[]): string[] {
+  return ips.map((ip) => canonicalIp(ip) ?? ip);
 }
 
 const LEAVE_ALL: Decision = { kind: "leave", reason: "the node agent is being removed" };
