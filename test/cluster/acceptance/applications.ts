@@ -47,7 +47,8 @@ export class Applications {
   }
 
   async down(): Promise<void> {
-    await this.cluster.delete([namespaceObject(NAMESPACE), namespaceObject(ELSEWHERE)]);
+    // Nobody needs to wait for it.
+    await this.cluster.kubectl(["delete", "namespace", NAMESPACE, ELSEWHERE, "--wait=false", "--ignore-not-found"]);
   }
 
   /** Reads the pods of an app anew, and waits until they are captured. */

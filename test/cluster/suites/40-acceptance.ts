@@ -1,5 +1,7 @@
 import { after, before, describe } from "node:test";
 import { Applications } from "../acceptance/applications.ts";
+import { lifeTests } from "../acceptance/life.ts";
+import { nameTests } from "../acceptance/names.ts";
 import { policyTests } from "../acceptance/policies.ts";
 import { telemetryTests } from "../acceptance/telemetry.ts";
 import { trafficTests } from "../acceptance/traffic.ts";
@@ -21,7 +23,9 @@ export function suite(cluster: () => TestCluster): void {
     });
 
     trafficTests(apps);
+    nameTests(apps);
     policyTests(apps);
     telemetryTests(apps);
+    lifeTests(apps);
   });
 }

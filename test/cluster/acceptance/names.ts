@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import { after, describe, test } from "node:test";
+import { until } from "@tulle/lab";
+import { ECHO_PORTS, type Sample } from "../src/index.ts";
+import { type App, type Applications, hosts, NAMESPACE } from "./applications.ts";
+
+/** From which addresses of hosts are taken that have none of their own. */
+const OWN_V4 = /^240\.240\.\d+\.\d+$/;
+const OWN_V6 = /^2001:2:/;
+/** A client may have remembered for so long that there is no such name. */
+const DNS_LIMIT = { timeoutMs: 20_000, intervalMs: 100 };
+const HTTP_PORT = { number: 80, name: "http", protocol: "HTTP", targetPort: ECHO_PORTS.http };
+/** On the pods of the app that is not in the mesh. */
+const OUTSIDE = { app: "uncaptured" };
+
+/** Names that ztunnel knows, and hosts that users describe by ServiceEntry and WorkloadEntry. */
+export function nameTests(apps: () => Applications): void {
+  const lookUp = async (app: App, name: string) => {
+    const said = await apps().cluster.execDirectly(apps().pod(app), ["/labbox", "dns", name]);
+    return said.trim().split("\n");
+  };
+  const answered = async () => {
+    const pages = await Promise.all([1, 2].map((node) => apps().mesh.ztunnelMetrics(node, "istio_dns_requests_total")));
+    return pages
+      .flat()
+      .filter(({ labels }: Sample) => labels.source_canonical_service === "client")
+      .reduce((total, { value }) => total + value, 0);
+  };
+  const reach = (host: string) =>
+    apps().cluster.waitForEndpoint({
+      from: apps().reference("client"),
+      url: `http://${host}/`,
+      answer: '"pod":"uncaptured-',
+    });
+
+  describe("names", () => {
+    test("of services are answered by ztunnel, short and long, in both families", async () => {
+      const service = await apps().cluster.get<{ spec: { clusterIPs: string[] } }>(
+        `/api/v1/namespaces/${NAMESPACE}/services/captured`,
+      );
+      const before = await answered();
+      for (const name of ["captured", `captured.${NAMESPACE}`, `captured.${NAMESPACE}.svc.cluster.local`]) {
+        assert.deepEqual(new Set(await lookUp("client", name)), new Set(service?.spec.clusterIPs), name);
+      }
+      assert.ok((await answered()) > before);
+    });
+
+    test("of headless services are those of the pods", async () => {
+      const expected = apps()
+        .pods("captured")
+        .flatMap(({ status }) => (status.podIPs ?? []).map(({ ip }) => ip));
+      assert.deepEqual(new Set(await lookUp("client", "captured-headless")), new Set(expected));
+      const answer = await apps().ask("client", `http://captured-headless:${ECHO_PORTS.http}/`);
+      assert.match(answer.pod, /^captured-/);
+    });
+
+    test("that ztunnel does not know are asked of the cluster's own DNS, whose answer counts", async () => {
+      const asked = async () =>
+        (await Promise.all([1, 2].map((node) => apps().mesh.ztunnelMetrics(node, "istio_dns_upstream_requests_total"))))
+          .flat()
+          .reduce((total, { value }) => total + value, 0);
+      const before = await asked();
+      await assert.rejects(lookUp("client", `nobody.${NAMESPACE}.svc.cluster.local`), /no such host/);
+      assert.ok((await asked()) > before);
+    });
+  });
+
+  describe("ServiceEntry", () => {
+    const entry = (name: string, spec: object) => ({
+      apiVersion: "networking.istio.io/v1",
+      kind: "ServiceEntry",
+      metadata: { name, namespace: NAMESPACE },
+      spec: { hosts: [`${name}.example.com`], ports: [HTTP_PORT], ...spec },
+    });
+    const workloadEntry = (name: string, address: string, labels: Readonly<Record<string, string>>) => ({
+      apiVersion: "networking.istio.io/v1",
+      kind: "WorkloadEntry",
+      metadata: { name, namespace: NAMESPACE, labels },
+      spec: { address },
+    });
+    const outside = () => hosts(apps().pod("uncaptured"))[0] ?? assert.fail();
+    const serviceName = `uncaptured.${NAMESPACE}.svc.cluster.local`;
+    const made: object[] = [];
+    const apply = async (...objects: object[]) => {
+      made.push(...objects);
+      await apps().cluster.apply(objects);
+    };
+
+    after(async () => {
+      if (made.length > 0) await apps().cluster.delete(made);
+    });
+
+    for (const location of ["MESH_INTERNAL", "MESH_EXTERNAL"]) {
+      const suffix = location === "MESH_INTERNAL" ? "in" : "ex";
+      test(`of ${location} reaches an endpoint that is written in it`, async () => {
+        const name = `inlined-${suffix}`;
+        await apply(entry(name, { location, resolution: "STATIC", endpoints: [{ address: outside() }] }));
+        await reach(`${name}.example.com`);
+      });
+
+      test(`of ${location} reaches a WorkloadEntry that it selects`, async () => {
+        const name = `selecting-${suffix}`;
+        const labels = { entry: name };
+        await apply(
+          workloadEntry(name, outside(), labels),
+          entry(name, { location, resolution: "STATIC", workloadSelector: { labels } }),
+        );
+        await reach(`${name}.example.com`);
+      });
+    }
+
+    test("reaches pods that it selects, whether or not they are in the mesh", async () => {
+      await apply(
+        entry("pods-outside", {
+          location: "MESH_INTERNAL",
+          resolution: "STATIC",
+          workloadSelector: { labels: OUTSIDE },
+        }),
+        entry("pods-inside", {
+          location: "MESH_INTERNAL",
+          resolution: "STATIC",
+          workloadSelector: { labels: { app: "stranger" } },
+        }),
+      );
+      await reach("pods-outside.example.com");
+      await apps().cluster.waitForEndpoint({
+        from: apps().reference("client"),
+        url: "http://pods-inside.example.com/",
+        answer: '"pod":"stranger-',
+      });
+    });
+
+    test("reaches endpoints that are names, looked up by ztunnel", async () => {
+      await apply(
+        entry("by-name", { location: "MESH_EXTERNAL", resolution: "DNS", endpoints: [{ address: serviceName }] }),
+        workloadEntry("named", serviceName, { entry: "named" }),
+        entry("named", {
+          location: "MESH_EXTERNAL",
+          resolution: "DNS",
+          workloadSelector: { labels: { entry: "named" } },
+        }),
+      );
+      await reach("by-name.example.com");
+      await reach("named.example.com");
+    });
+
+    test("gives its host addresses of its own, which only pods of the mesh see, also after it was made anew", async () => {
+      const object = entry("churned", {
+        location: "MESH_EXTERNAL",
+        resolution: "DNS",
+        endpoints: [{ address: serviceName }],
+      });
+      for (const time of ["first", "second"]) {
+        await apply(object);
+        const found = await until(() => lookUp("client", "churned.example.com"), {
+          what: `the host to resolve the ${time} time`,
+          ...DNS_LIMIT,
+        });
+        assert.ok(found.some((ip) => OWN_V4.test(ip)) && found.some((ip) => OWN_V6.test(ip)), found.join());
+        await reach("churned.example.com");
+        await assert.rejects(lookUp("uncaptured", "churned.example.com"));
+        await apps().cluster.delete(object);
+        await until(
+          () =>
+            lookUp("client", "churned.example.com").then(
+              () => false,
+              () => true,
+            ),
+          {
+            what: "the host to be gone",
+            ...DNS_LIMIT,
+          },
+        );
+      }
+    });
+  });
+}
