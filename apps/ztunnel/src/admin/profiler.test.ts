@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { describe, it } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { readProfile } from "./pprof-reader.ts";
 import { Profiler } from "./profiler.ts";
@@ -37,10 +38,16 @@ describe("the profiler", () => {
     const stop = new AbortController();
     const taking = profiler.cpu(300, 1000, stop.signal);
     assert.equal(await profiler.cpu(1, 100, stop.signal), undefined, "one at a time");
-    await new Promise((done) => setTimeout(done, 100));
-    burnOnMain(100);
-    stop.abort();
-    const profile = readProfile((await taking) ?? new Uint8Array());
+    // A busy machine takes its time to start: there is work for as long as the profile is taken.
+    let taken = false;
+    const profiled = taking.finally(() => {
+      taken = true;
+    });
+    while (!taken) {
+      burnOnMain(20);
+      await turn();
+    }
+    const profile = readProfile((await profiled) ?? new Uint8Array());
     await end();
     assert.deepEqual(profile.sampleTypes, ["samples/count", "cpu/nanoseconds"]);
     assert.equal(profile.periodType, "cpu/nanoseconds");
