@@ -53,8 +53,9 @@ const TYPES: Readonly<Record<StatusManager, readonly string[]>> = {
     "istio.io/VisibilityApplied",
     OWN_TYPE,
   ],
-  "istio-ambient-ztunnel-policy": ["ZtunnelAccepted"],
-  "istio-ambient-waypoint-policy": ["WaypointAccepted"],
+  // A policy is for the one or for the other: who speaks of it now takes back what was said for the other.
+  "istio-ambient-ztunnel-policy": ["ZtunnelAccepted", "WaypointAccepted"],
+  "istio-ambient-waypoint-policy": ["ZtunnelAccepted", "WaypointAccepted"],
   "istio-ambient-workloadentry": ["istio.io/WaypointBound", OWN_TYPE],
   "tulle-ambient-pod": ["istio.io/WaypointBound", OWN_TYPE],
 };

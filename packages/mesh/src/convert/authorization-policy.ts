@@ -18,7 +18,7 @@ export interface ConvertedAuthorization {
   readonly policy: Policy | undefined;
   /** Workloads that must name it; undefined when its scope alone says for whom it is. */
   readonly selector: Labels | undefined;
-  /** undefined for policies that are bound to a waypoint: that is another layer's to say. */
+  /** undefined for policies with targets: `policyTargetStatus` speaks of them. */
   readonly status: ObjectStatus | undefined;
 }
 

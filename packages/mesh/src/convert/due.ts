@@ -35,6 +35,11 @@ export class Due {
     for (const kind of kinds) for (const key of this.#tables.objects.keys(kind, namespace)) this.add(kind, key);
   }
 
+  /** Policies that are attached to what this names (`policyTargetKeys`). */
+  addAttached(target: string): void {
+    for (const key of this.#tables.indices.policiesByTarget.get(target)) this.add("AuthorizationPolicy", key);
+  }
+
   addSelected(selector: Labels, namespace?: string): void {
     for (const unit of this.#tables.indices.labels.find(selector, namespace)) this.units.add(unit);
   }
@@ -69,6 +74,7 @@ export class Due {
     const name = nameOf(after ?? before ?? {});
     const { objects, settings } = this.#tables;
     this.addAll(NAMESPACED_UNITS, name);
+    this.addAttached(`Namespace ${name}`);
     for (const key of objects.keys("Service", name)) this.service(key);
     for (const key of objects.keys("ServiceEntry", name)) this.serviceEntry(key);
     if (isDiscovered(name, before, settings) === isDiscovered(name, after, settings)) return;
@@ -83,6 +89,7 @@ export class Due {
 
   serviceChange({ key, before, after }: ChangeOf<"Service">): void {
     this.add("Service", key);
+    this.addAttached(`Service ${key}`);
     if (same(before?.spec, after?.spec) && (before === undefined) === (after === undefined)) return;
     this.service(key);
     const namespace = key.slice(0, key.indexOf("/"));
@@ -112,6 +119,7 @@ export class Due {
   serviceEntry(key: string): void {
     const { objects, entries, settings, network } = this.#tables;
     this.add("ServiceEntry", key);
+    this.addAttached(`ServiceEntry ${key}`);
     const found = objects.get("ServiceEntry", key);
     const home = key.slice(0, key.indexOf("/"));
     if (found === undefined || !this.#tables.isDiscovered(home)) {

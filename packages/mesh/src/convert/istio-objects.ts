@@ -112,4 +112,5 @@ export interface KubeGateway {
 
 export interface KubeGatewayClass {
   readonly metadata?: ObjectMeta | undefined;
+  readonly spec?: { readonly controllerName?: string | undefined } | undefined;
 }

@@ -109,6 +109,7 @@ const OBSERVED: ReadonlySet<MeshObjectKind> = new Set(["AuthorizationPolicy", "P
 
 const OUR_TYPES: ReadonlySet<unknown> = new Set([
   "ZtunnelAccepted",
+  "WaypointAccepted",
   "istio.io/WaypointBound",
   "istio.io/WaypointMissing",
   "istio.io/VisibilityApplied",

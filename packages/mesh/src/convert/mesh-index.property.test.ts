@@ -68,6 +68,16 @@ const endpoint = fc.record({
   ports: maybe(fc.constant({ http: 8080 })),
 });
 
+const target = fc.oneof(
+  fc.record({ group: fc.constant(""), kind: fc.constant("Service"), name }),
+  fc.record({ group: fc.constant("networking.istio.io"), kind: fc.constant("ServiceEntry"), name }),
+  fc.record({
+    group: fc.constant("gateway.networking.k8s.io"),
+    kind: fc.constantFrom("Gateway", "GatewayClass"),
+    name: fc.constantFrom("g", "h", "istio-waypoint"),
+  }),
+);
+
 const objects: Readonly<Record<MeshObjectKind, fc.Arbitrary<unknown>>> = {
   Namespace: fc.record({ metadata: clusterScoped(namespace) }),
   Node: fc.record({
@@ -149,13 +159,17 @@ const objects: Readonly<Record<MeshObjectKind, fc.Arbitrary<unknown>>> = {
     }),
     status: maybe(fc.record({ addresses: fc.array(fc.record({ value: ip }), { maxLength: 1 }) })),
   }),
-  GatewayClass: fc.record({ metadata: clusterScoped(fc.constantFrom("istio-waypoint", "istio-remote")) }),
+  GatewayClass: fc.record({
+    metadata: clusterScoped(fc.constantFrom("istio-waypoint", "istio-remote")),
+    spec: fc.record({ controllerName: fc.constantFrom("istio.io/mesh-controller", "istio.io/gateway-controller") }),
+  }),
   AuthorizationPolicy: fc.record({
     metadata,
     spec: fc.record({
       action: fc.constantFrom("ALLOW", "DENY", "AUDIT"),
       selector: maybe(fc.record({ matchLabels: selector })),
       rules: fc.constantFrom([], [{}], [{ to: [{ operation: { methods: ["GET"] } }] }]),
+      targetRefs: maybe(fc.array(target, { minLength: 1, maxLength: 2 })),
     }),
   }),
   PeerAuthentication: fc.record({

@@ -142,12 +142,14 @@ export class MeshIndex {
         due.add("WorkloadEntry", change.key);
         return;
       case "Gateway":
+        due.addAttached(`Gateway ${change.key}`);
         this.#readGateway(change.key);
         if ([change.before, change.after].some((one) => one?.spec?.gatewayClassName === REMOTE_CLASS)) {
           this.#gatewaysDue = true;
         }
         return;
       case "GatewayClass":
+        due.addAttached(`GatewayClass ${change.key}`);
         if (sameMarks(change)) return;
         for (const gateway of this.#tables.objects.all("Gateway")) {
           if (gateway.spec?.gatewayClassName === change.key.slice(1)) this.#readGateway(keyOf(gateway));

@@ -6,6 +6,7 @@ import { type KubePod, namespaceOf } from "./kubernetes.ts";
 import type { ObjectChange } from "./mesh-objects.ts";
 import { readable } from "./readable.ts";
 import { podAddresses } from "./pod.ts";
+import { policyTargetKeys } from "./policy-targets.ts";
 import { workloadEntryLabels } from "./workload-entry.ts";
 
 /** Where to find objects other than by name. Names of units are `<kind> <namespace>/<name>`. */
@@ -22,6 +23,8 @@ export class MeshIndices {
   readonly slicesByService = new KeyIndex();
   /** Key of a pod → keys of the slices that name it. */
   readonly slicesByPod = new KeyIndex();
+  /** What policies are attached to (`policyTargetKeys`) → their keys. */
+  readonly policiesByTarget = new KeyIndex();
 
   update(change: ObjectChange): void {
     const { kind, key } = change;
@@ -56,12 +59,14 @@ export class MeshIndices {
         this.slicesByPod.move(key, slicePods(change.before), slicePods(change.after));
         return;
       }
+      case "AuthorizationPolicy":
+        this.policiesByTarget.move(key, policyTargetKeys(change.before), policyTargetKeys(change.after));
+        return;
       case "Namespace":
       case "Node":
       case "Service":
       case "Gateway":
       case "GatewayClass":
-      case "AuthorizationPolicy":
       case "PeerAuthentication":
         return;
       default:

@@ -9,6 +9,7 @@ import type { UnitResult } from "./ledger.ts";
 import type { Candidates } from "./membership.ts";
 import type { MeshTables } from "./mesh-tables.ts";
 import { convertPod } from "./pod.ts";
+import { policyTargetStatus } from "./policy-targets.ts";
 import { convertService } from "./service.ts";
 import { entryConditions, entryService, entryWaypoints, visibilityCondition } from "./service-entry.ts";
 import type { WaypointLookup } from "./waypoint.ts";
@@ -45,7 +46,7 @@ export function convertUnit(
 ): UnitResult | undefined {
   const object: KubeObjectLike | undefined = tables.objects.get(kind, key);
   if (object === undefined) return undefined;
-  if (kind === "AuthorizationPolicy") return policyResult(key, object, tables);
+  if (kind === "AuthorizationPolicy") return policyResult(key, object, tables, waypoints);
   const converted = tables.isDiscovered(namespaceOf(object)) ? attempt(kind, key, tables, waypoints) : {};
   const resources: PutChange[] = [
     ...(converted.services ?? []).map((service) => ({ kind: "service", service }) as const),
@@ -146,9 +147,8 @@ function selectingIn(namespace: string, { objects, entries }: MeshTables): Pick<
   return { services: [...objects.inNamespace("Service", namespace)], entries: entries.membersIn(namespace) };
 }
 
-function policyResult(key: string, object: KubeObjectLike, { policies }: MeshTables): UnitResult {
-  const { policy, status } = policies.authorization(key) ?? {};
+function policyResult(key: string, object: KubeObjectLike, tables: MeshTables, waypoints: WaypointLookup): UnitResult {
+  const { policy, status } = tables.policies.authorization(key) ?? {};
   const resources: PutChange[] = policy === undefined ? [] : [{ kind: "policy", policy }];
-  // What is bound to a waypoint is that layer's to speak of; what was said before goes.
-  return { resources, status: status ?? statusFor("AuthorizationPolicy", object, []) };
+  return { resources, status: status ?? policyTargetStatus(object, tables, waypoints) };
 }
