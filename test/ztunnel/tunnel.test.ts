@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import type { Socket } from "node:net";
 import { after, before, test } from "node:test";
+import { PACKET_MARK } from "@tulle/base";
 import { connectFrom, listenIn, until } from "@tulle/lab";
+import { ForeignClient } from "./foreign-hbone.ts";
 import { type LabPod, MeshLab } from "./mesh-lab.ts";
 
 /** Who talks to whom, encrypted or not, as seen by applications, on the wire, in metrics and in logs. */
@@ -173,4 +175,30 @@ test("a refused connection behind the tunnel reaches the client as a reset, and 
     what: "the server side's log",
   });
   await until(() => mesh.logLines("a", "http status: 503").length > 0, { what: "the client side's log" });
+});
+
+test("no tunnel comes to the application from a port with which its client has a connection already", async () => {
+  const far = mesh.pods.get("far") as LabPod;
+  const plain = mesh.pods.get("plain") as LabPod;
+  const seen: number[] = [];
+  const app = (socket: Socket) => {
+    seen.push(socket.remotePort ?? 0);
+    socket.on("error", () => {});
+  };
+  const to = { ip: far.host.v4, port: 8082 };
+  await using _ = await listenIn(far.host.namespace.path, to, app);
+  const certificate = await mesh.ca.authority.issueIdentity(mesh.identity("plain"));
+  const { path: namespacePath } = plain.host.namespace;
+  using client = await ForeignClient.connect({ namespacePath, ip: far.host.v4, certificate });
+  const tunnel = async () => {
+    assert.equal(await client.connect(`${to.ip}:${to.port}`), 200);
+    return seen.at(-1) ?? 0;
+  };
+  const first = await tunnel();
+  assert.ok(first > 0 && first < 32_768, "no kernel gives it out to the client itself");
+  const source = { ip: plain.host.v4, port: first + 1 };
+  const options = { source, foreignSource: true, mark: PACKET_MARK };
+  const other = await connectFrom(far.host.namespace.path, to, options);
+  assert.deepEqual([seen.at(-1), await tunnel()], [first + 1, first + 2]);
+  other.destroy();
 });

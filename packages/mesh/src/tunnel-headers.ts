@@ -1,4 +1,4 @@
-import { formatSocketAddress, parseSocketAddress, type Random, type SocketAddress } from "@tulle/base";
+import { formatSocketAddress, type Random, type SocketAddress } from "@tulle/base";
 import type { Workload, WorkloadType } from "./model.ts";
 
 /**
@@ -79,18 +79,12 @@ export function buildForwarded(client: SocketAddress, host: string | undefined):
 
 /** The first `host` of the `forwarded` headers, lower-cased; undefined when there is none that could be a name. */
 export function parseForwardedHost(headers: readonly string[]): string | undefined {
-  for (const value of valuesOf("host", headers)) {
-    const host = value.toLowerCase();
-    if (host !== "" && host.length <= MAX_VALUE_LENGTH && HOST.test(host)) return host;
-  }
-  return undefined;
-}
-
-/** The first `for` of the `forwarded` headers that is an address with a port: whom the peer says that it speaks for. */
-export function parseForwardedClient(headers: readonly string[]): SocketAddress | undefined {
-  for (const value of valuesOf("for", headers)) {
-    const client = value.length <= MAX_VALUE_LENGTH ? parseSocketAddress(value) : undefined;
-    if (client !== undefined) return client;
+  for (const header of headers) {
+    for (const [, name, quoted, token] of header.matchAll(PAIR)) {
+      if (name?.toLowerCase() !== "host") continue;
+      const host = (quoted ?? token ?? "").toLowerCase();
+      if (host !== "" && host.length <= MAX_VALUE_LENGTH && HOST.test(host)) return host;
+    }
   }
   return undefined;
 }
@@ -111,14 +105,6 @@ const PAIR = /(?:^|[;,])\s*([A-Za-z]+)=(?:"([^"\\]*)"|([^";,\s]*))/g;
 const HOST = /^[a-z0-9*._:[\]-]+$/;
 const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
 const HEX_PER_DRAW = 4;
-
-function* valuesOf(wanted: string, headers: readonly string[]): Generator<string> {
-  for (const header of headers) {
-    for (const [, name, quoted, token] of header.matchAll(PAIR)) {
-      if (name?.toLowerCase() === wanted) yield quoted ?? token ?? "";
-    }
-  }
-}
 
 /** Never all zeros: that is no id. */
 function hex(random: Random, digits: number): string {

@@ -1,8 +1,9 @@
 import { type Cidr, parseCidr } from "@tulle/base";
 import type { DnsAnswer, MeshState } from "@tulle/mesh";
-import type { Reactor } from "@tulle/reactor";
+import type { Namespace, Reactor } from "@tulle/reactor";
 import type { DataTelemetry } from "@tulle/telemetry";
 import type { DataSettings } from "../protocol.ts";
+import type { ConnectionTable } from "./borrowed-ports.ts";
 import type { IdentityStore } from "./identity-store.ts";
 import type { OnDemand } from "./on-demand.ts";
 import type { Waiters } from "./waiters.ts";
@@ -20,6 +21,8 @@ export interface ThreadContext {
   readonly meshCidrs: readonly Cidr[];
   /** Undefined: everything is known (wildcard). */
   readonly onDemand: OnDemand | undefined;
+  /** What connections there are in a namespace. Throws SystemError. Undefined: it cannot be asked (simulation). */
+  readonly openConnections: ((namespace: Namespace) => ConnectionTable) | undefined;
   /** Looks up the hostname of a workload without addresses, with our own resolver (spec: l4-ztunnel §3.1). */
   lookup(hostname: string, family: "IPv4" | "IPv6" | "any", done: (answer: DnsAnswer) => void): void;
 }

@@ -108,7 +108,7 @@ export class InboundPlaintext implements Waiting, ConnectionHandler {
     this.#missing = verdict.kind === "wait" ? verdict.reason : undefined;
     if (verdict.kind === "wait") return false;
     if (verdict.kind === "denied") this.#end(policyRejection(verdict.reason));
-    else this.#application = this.#proxy.connectToApplication(this.#destination, this.#client.peer, this);
+    else this.#application = this.#proxy.connectToApplication(this.#destination, this.#client.peer.ip, this);
     return true;
   }
 

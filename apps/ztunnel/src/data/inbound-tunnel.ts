@@ -5,7 +5,6 @@ import {
   buildBaggage,
   inboundService,
   parseBaggage,
-  parseForwardedClient,
   parseForwardedHost,
   resolveInbound,
   type Service,
@@ -144,7 +143,7 @@ export class InboundTunnel implements Waiting, ConnectionHandler {
         return true;
       case "allowed":
         this.#missing = undefined;
-        this.#application = this.#proxy.connectToApplication(this.#target, this.#client(), this);
+        this.#application = this.#proxy.connectToApplication(this.#target, this.#tunnel.remote.ip, this);
         return true;
       default:
         verdict satisfies never;
@@ -162,13 +161,6 @@ export class InboundTunnel implements Waiting, ConnectionHandler {
     });
     this.#proxy.logDryRun(verdict.dryRun);
     return verdict;
-  }
-
-  /** Its address is that of the tunnel; the port is what the peer says, if it speaks for nobody else. */
-  #client(): SocketAddress {
-    const { ip } = this.#tunnel.remote;
-    const named = parseForwardedClient(this.#tunnel.headers("forwarded"));
-    return { ip, port: named?.ip === ip ? named.port : 0 };
   }
 
   #responseHeaders(): HeaderField[] {

@@ -3,6 +3,7 @@ import { createTunnelPool, type IncomingTunnel, type TunnelPool } from "@tulle/h
 import { type DryRunMatch, type PolicyScope, scopeTouches, type Workload } from "@tulle/mesh";
 import type { Connection, ConnectionHandler, ListenOptions, Listener, Namespace } from "@tulle/reactor";
 import type { ProxyConnections, ProxyKind, StopMode, WorkloadInfo } from "../protocol.ts";
+import { BorrowedPorts } from "./borrowed-ports.ts";
 import type { ThreadContext } from "./context.ts";
 import { DnsServer } from "./dns/server.ts";
 import { drainTimeout, drained, limitReached } from "./failures.ts";
@@ -25,9 +26,6 @@ export interface PodProxyOptions {
 
 type Inbound = InboundTunnel | InboundPlaintext;
 
-/** The port of a tunnel's client is its peer's word: it must not make anybody look privileged. */
-const FIRST_UNPRIVILEGED_PORT = 1024;
-
 /**
  * What one thread does for one pod: the listeners in the pod's namespace, the connections that came through them, and the
  * HBONE connections made on the pod's behalf, which no other pod shares.
@@ -40,6 +38,7 @@ export class PodProxy {
   readonly namespace: Namespace | undefined;
   readonly budget: PodBudget;
   readonly admission: AdmissionControl;
+  readonly #ports: BorrowedPorts;
   readonly #closeNamespace: () => void;
   readonly #listeners: Listener[] = [];
   readonly #outbound = new Set<OutboundConnection>();
@@ -62,6 +61,7 @@ export class PodProxy {
       telemetry.count("connections_refused:pod_buffered_bytes");
     });
     this.admission = new AdmissionControl(settings.limits);
+    this.#ports = new BorrowedPorts(options.context, options.namespace);
   }
 
   /** Opens the listeners, all or none; throws the reason. */
@@ -98,19 +98,16 @@ export class PodProxy {
     return this.#pool;
   }
 
-  /**
-   * Connects to the application with the client's address, so that the application sees who it talks to, and with its port
-   * (0: not known) if that is free: any other one could be in use by a connection that the client has to the application
-   * itself, made before it was captured.
-   */
-  connectToApplication(target: SocketAddress, client: SocketAddress, handler: ConnectionHandler): Connection {
+  /** Connects to the application with the client's address, so that the application sees who it talks to. */
+  connectToApplication(target: SocketAddress, clientIp: string, handler: ConnectionHandler): Connection {
     const { reactor, settings } = this.context;
-    const spoof = this.kind !== "self" && settings.originalSource !== false && client.ip !== target.ip;
+    const spoof = this.kind !== "self" && settings.originalSource !== false && clientIp !== target.ip;
+    const sourcePort = spoof ? this.#ports.choose(target, clientIp) : undefined;
     return reactor.connect(
       {
         address: target,
-        ...(spoof ? { source: client.ip, sourceFallback: "without" as const } : {}),
-        ...(spoof && client.port >= FIRST_UNPRIVILEGED_PORT ? { sourcePort: client.port } : {}),
+        ...(spoof ? { source: clientIp, sourceFallback: "without" as const } : {}),
+        ...(sourcePort === undefined ? {} : { sourcePort }),
         ...(this.namespace === undefined ? {} : { namespace: this.namespace }),
         ...(settings.packetMark === undefined ? {} : { mark: settings.packetMark }),
         ...(settings.keepAlive === undefined ? {} : { keepAlive: settings.keepAlive }),
@@ -246,6 +243,7 @@ export class PodProxy {
     for (const listener of this.#listeners) listener.close();
     this.#dns?.close();
     this.#pool?.close(drained());
+    this.#ports.close();
     this.#closeNamespace();
     this.#onClosed();
   }

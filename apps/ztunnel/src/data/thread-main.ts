@@ -1,5 +1,5 @@
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
-import { duplicateNumber, NetNamespace } from "@tulle/linux";
+import { ConnectionTable, duplicateNumber, NetNamespace } from "@tulle/linux";
 import { EpollReactor } from "@tulle/reactor";
 import { createDataTelemetry } from "@tulle/telemetry";
 import { TlsContext } from "@tulle/tls";
@@ -22,6 +22,10 @@ const thread = new DataThread({
   podCounters: new Int32Array(input.podCounters),
   createContext: (material) => TlsContext.create(material, { pqcOnly: input.settings.pqcOnly }),
   adoptNamespace: (descriptor) => NetNamespace.adopt(duplicateNumber(descriptor, "netns")),
+  openConnections: (namespace) => {
+    if (!(namespace instanceof NetNamespace)) throw new TypeError("an epoll reactor takes a NetNamespace as namespace");
+    return ConnectionTable.open(namespace);
+  },
   report: (report) => input.port.postMessage(report),
 });
 

@@ -3,6 +3,7 @@ import { ChangeCodec, MeshState, type PolicyScope } from "@tulle/mesh";
 import type { Namespace, Reactor } from "@tulle/reactor";
 import type { DataTelemetry, TulleGauge } from "@tulle/telemetry";
 import type { Command, DataSettings, Report } from "../protocol.ts";
+import type { ConnectionTable } from "./borrowed-ports.ts";
 import { parseCidrs, type ThreadContext } from "./context.ts";
 import { createLookup } from "./dns/lookup.ts";
 import { failure } from "./failures.ts";
@@ -19,6 +20,8 @@ export interface DataThreadParts {
   readonly createContext: CreateContext;
   /** A handle of its own for the namespace behind a descriptor that the main thread lends. */
   readonly adoptNamespace: (descriptor: number) => Namespace & { close(): void };
+  /** What connections there are in a namespace; undefined: nobody can say. */
+  readonly openConnections?: (namespace: Namespace) => ConnectionTable;
   readonly report: (report: Report) => void;
 }
 
@@ -65,6 +68,7 @@ export class DataThread {
       waiters: new Waiters(reactor),
       meshCidrs: parseCidrs(settings.meshCidrs),
       onDemand: settings.onDemand ? new OnDemand((name) => parts.report({ kind: "need-address", name })) : undefined,
+      openConnections: parts.openConnections,
       lookup: createLookup(reactor, settings.dns),
     };
     this.#context.state.observe({

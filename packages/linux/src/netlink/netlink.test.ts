@@ -4,7 +4,14 @@ import { connectFrom, datagramIn, Lab, type LabHost, listenIn, until } from "@tu
 import { NetNamespace } from "../net-namespace.ts";
 import { NamespaceProbe } from "./namespace-probe.ts";
 import { namespaceAddresses, readNamespaceState } from "./namespace-state.ts";
-import { CONNECTED_STATES, destroyTcpSockets, TcpState, tcpSockets, udpSockets } from "./tcp-sockets.ts";
+import {
+  CONNECTED_STATES,
+  ConnectionTable,
+  destroyTcpSockets,
+  TcpState,
+  tcpSockets,
+  udpSockets,
+} from "./tcp-sockets.ts";
 
 const TABLE = 100;
 
@@ -48,6 +55,24 @@ describe("what the kernel tells of a namespace by netlink", () => {
       assert.notDeepEqual(readNamespaceState(namespace, TABLE), before);
     });
   }
+
+  test("single connections are found by their addresses, those that are over too, and listeners are none", async () => {
+    using table = ConnectionTable.open(namespace);
+    for (const ip of [pod.v4, ...(pod.v6 === undefined ? [] : [pod.v6])]) {
+      const from = ip === pod.v4 ? client.v4 : (client.v6 ?? "");
+      // An IPv6 socket takes IPv4 too.
+      await using _ = await listenIn(pod.namespace.path, { ip: "::", port: 8081 }, (socket) => socket.resume());
+      const local = { ip, port: 8081 };
+      const socket = await connectFrom(client.namespace.path, local);
+      const peer = { ip: from, port: socket.localPort ?? 0 };
+      assert.equal(table.has(local, peer), true);
+      assert.equal(table.has(local, { ...peer, port: 1 }), false);
+      assert.equal(table.has({ ...local, port: 8082 }, peer), false);
+      socket.resetAndDestroy();
+      await until(() => !table.has(local, peer), { what: "the connection to be gone" });
+    }
+    assert.equal(table.has({ ip: pod.v4, port: 1 }, { ip: "::1", port: 1 }), false, "of two families");
+  });
 
   test("listening sockets are listed with their marks, connections are reset at both ends", async () => {
     await using _marked = await listenIn(pod.namespace.path, { ip: "::", port: 15006 }, () => {}, { mark: 0x539 });

@@ -1,4 +1,4 @@
-import type { SocketAddress } from "@tulle/base";
+import { ipToBytes, isIpv6, type SocketAddress } from "@tulle/base";
 import { ipFromWords } from "../address-buffer.ts";
 import { AF_INET, AF_INET6 } from "../constants.ts";
 import { Errno, SystemError } from "../errno.ts";
@@ -102,6 +102,50 @@ export function lookUpSocket(diag: NetlinkSocket, protocol: "tcp" | "udp", port:
   // Whichever socket it is.
   request.fill(0xff, REQUEST.id + SOCKID.cookie, REQUEST.id + SOCKID.end);
   return entryOf(diag.ask(SOCK_DIAG_BY_FAMILY, request).payload);
+}
+
+/** Asks whether single TCP connections exist in a namespace, for some microseconds each. */
+export class ConnectionTable implements Disposable {
+  readonly #diag: NetlinkSocket;
+
+  private constructor(diag: NetlinkSocket) {
+    this.#diag = diag;
+  }
+
+  /** Throws SystemError. */
+  static open(namespace: NetNamespace): ConnectionTable {
+    return new ConnectionTable(NetlinkSocket.open(NETLINK_SOCK_DIAG, namespace));
+  }
+
+  /** Whether there is an end with these addresses (canonical, of one family) in any state, TIME_WAIT too. Throws SystemError. */
+  has(local: SocketAddress, peer: SocketAddress): boolean {
+    const [source, destination] = [ipToBytes(local.ip), ipToBytes(peer.ip)];
+    if (source === undefined || source.length !== destination?.length) return false;
+    const request = Buffer.alloc(REQUEST.size);
+    request[REQUEST.family] = isIpv6(local.ip) ? AF_INET6 : AF_INET;
+    request[REQUEST.protocol] = IPPROTO_TCP;
+    request.writeUInt32LE(0xffffffff, REQUEST.states);
+    request.writeUInt16BE(local.port, REQUEST.id + SOCKID.sourcePort);
+    request.writeUInt16BE(peer.port, REQUEST.id + SOCKID.destinationPort);
+    request.set(source, REQUEST.id + SOCKID.source);
+    request.set(destination, REQUEST.id + SOCKID.destination);
+    request.fill(0xff, REQUEST.id + SOCKID.cookie, REQUEST.id + SOCKID.end);
+    try {
+      // Without a connection the kernel names the socket that would take one.
+      return this.#diag.ask(SOCK_DIAG_BY_FAMILY, request).payload[ENTRY.state] !== TcpState.LISTEN;
+    } catch (error) {
+      if (error instanceof SystemError && error.errno === Errno.ENOENT) return false;
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#diag.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }
 
 function list(namespace: NetNamespace, protocol: number, states: readonly number[]): SocketEntry[] {
