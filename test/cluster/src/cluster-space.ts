@@ -141,7 +141,9 @@ export class ClusterSpace {
         child.on("close", (code) =>
           code === 0
             ? resolve()
-            : reject(new CommandError(words.join(" "), `exit code ${code}`, { stdout: "", stderr: "" }, code ?? undefined)),
+            : reject(
+                new CommandError(words.join(" "), `exit code ${code}`, { stdout: "", stderr: "" }, code ?? undefined),
+              ),
         );
       });
     } finally {
