@@ -39,11 +39,11 @@ describe("the profiler", () => {
     const taking = profiler.cpu(1, 1000, stop.signal);
     assert.equal(await profiler.cpu(1, 100, stop.signal), undefined, "one at a time");
     // A busy machine takes its time to start: there is work for as long as the profile is taken.
-    let taken = false;
+    const work = { over: false };
     const profiled = taking.finally(() => {
-      taken = true;
+      work.over = true;
     });
-    while (!taken) {
+    while (!work.over) {
       burnOnMain(20);
       await turn();
     }

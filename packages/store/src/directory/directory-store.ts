@@ -1,4 +1,4 @@
-import { type Clock, type Log, messageOf, type Random, silentLog, sleep, systemClock } from "@tulle/base";
+import { type Clock, type Log, messageOf, type Random, silentLog, systemClock } from "@tulle/base";
 import {
   type ApplyOptions,
   type EventInput,
@@ -46,8 +46,6 @@ export interface DirectoryStoreOptions {
   readonly checks?: { readonly document?: DocumentCheck; readonly together?: TogetherCheck };
 }
 
-/** How long opening waits for a file that is being written. */
-const OPEN_SETTLE_MS = 1_000;
 const EVENT_SWEEP_MS = 60_000;
 /** Kinds that are questions, not objects. */
 const NOT_KEPT = new Set<string>([TOKEN_REVIEW, SELF_SUBJECT_ACCESS_REVIEW].map(resourceName));
@@ -79,12 +77,7 @@ export class DirectoryStore implements Store {
   /** Reads the directory and the state. Rejects with StoreError when the state folder cannot be used. */
   static async open(options: DirectoryStoreOptions): Promise<DirectoryStore> {
     const store = new DirectoryStore(options);
-    const deadline = performance.now() + OPEN_SETTLE_MS;
-    let againMs = await store.#imports.run();
-    while (againMs !== undefined && performance.now() < deadline) {
-      await sleep(againMs);
-      againMs = await store.#imports.run();
-    }
+    await store.#imports.begin();
     return store;
   }
 

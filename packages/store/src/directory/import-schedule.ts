@@ -1,10 +1,12 @@
-import { type Log, messageOf } from "@tulle/base";
+import { type Log, messageOf, sleep } from "@tulle/base";
 import type { Importer, ImportResult } from "./importer.ts";
 import { SETTLE_MS } from "./user-directory.ts";
 import { formatProblem, type Problem } from "./yaml-documents.ts";
 
 /** After a failure that is not the user's: a lock that somebody held, a full disk. */
 const RETRY_MS = 1_000;
+/** How long the first run waits for a file that is being written. */
+const OPEN_SETTLE_MS = 1_000;
 
 /** Runs the importer soon after each change, one run at a time, and tells what is wrong whenever that changes. */
 export class ImportSchedule {
@@ -34,18 +36,19 @@ export class ImportSchedule {
     return this.#problems;
   }
 
-  /** Gives the milliseconds after which to run again, because a file is being written. Rejects with StoreError. */
-  async run(): Promise<number | undefined> {
-    const result = await this.#importer.run();
-    const { problems, againMs } = result;
-    const text = problems.map(formatProblem);
-    if (text.join("\n") !== this.#problems.map(formatProblem).join("\n")) {
-      this.#problems = problems;
-      if (this.#onProblems !== undefined) this.#onProblems(problems);
-      else for (const line of text) this.#log.warn(line);
+  /** The first run, which is repeated while files are being written, and told as one. Rejects with StoreError. */
+  async begin(): Promise<void> {
+    const deadline = performance.now() + OPEN_SETTLE_MS;
+    let changes = 0;
+    for (;;) {
+      const result = await this.#importer.run();
+      changes += result.changes;
+      if (result.againMs === undefined || performance.now() >= deadline) {
+        this.#tell({ ...result, changes });
+        return;
+      }
+      await sleep(result.againMs);
     }
-    this.#onImported?.(result);
-    return againMs;
   }
 
   soon(ms = SETTLE_MS): void {
@@ -71,7 +74,9 @@ export class ImportSchedule {
     this.#again = false;
     let againMs: number | undefined;
     try {
-      againMs = await this.run();
+      const result = await this.#importer.run();
+      this.#tell(result);
+      againMs = result.againMs;
     } catch (error) {
       this.#log.warn("cannot take over the user's directory", { error: messageOf(error) });
       againMs = RETRY_MS;
@@ -79,5 +84,16 @@ export class ImportSchedule {
     this.#running = undefined;
     const next = againMs ?? (this.#again ? SETTLE_MS : undefined);
     if (next !== undefined) this.soon(next);
+  }
+
+  #tell(result: ImportResult): void {
+    const { problems } = result;
+    const text = problems.map(formatProblem);
+    if (text.join("\n") !== this.#problems.map(formatProblem).join("\n")) {
+      this.#problems = problems;
+      if (this.#onProblems !== undefined) this.#onProblems(problems);
+      else for (const line of text) this.#log.warn(line);
+    }
+    this.#onImported?.(result);
   }
 }
