@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { after, before, describe, type TestContext, test } from "node:test";
+import { after, afterEach, before, describe, type TestContext, test } from "node:test";
 import { CAPTURED_CONDITION, DATAPLANE_MODE_LABEL, REDIRECTION_ANNOTATION, sleep } from "@tulle/base";
 import { until } from "@tulle/lab";
 import { ECHO_PORTS, echo, isCaptured, type Load, Mesh, type PodObject, type TestCluster } from "../src/index.ts";
@@ -88,6 +88,13 @@ export function suite(cluster: () => TestCluster): void {
       return performance.now() - begin;
     };
 
+    /** What a test that failed left. */
+    afterEach(async () => {
+      for (const side of ["client", "server"] as const) {
+        for (const labelled of ["namespace", "pod"] as const) await switchTo(side, labelled, false);
+      }
+    });
+
     const load = (from: string, url: string): Promise<Load> =>
       cluster().startLoad(from, { url, rate: RATE, newShare: NEW_SHARE });
 
@@ -105,8 +112,8 @@ export function suite(cluster: () => TestCluster): void {
               took[joined ? "joined" : "left"].push(await switchTo(side, labelled, joined));
             }
             await sleep(HELD_MS);
-            await assertNothingLost(t, near, far);
             if (other === "in") await switchTo(otherSide, "namespace", false);
+            await assertNothingLost(t, near, far);
           });
         }
       }

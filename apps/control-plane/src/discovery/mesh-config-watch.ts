@@ -16,7 +16,10 @@ export interface MeshConfigWatchOptions {
 /** Until the first word of the store; without one the start has failed. */
 const FIRST_TIMEOUT_MS = 30_000;
 
-/** The configuration of the mesh, from the ConfigMap `istio`; a change that cannot be used leaves the last good one. */
+/**
+ * The configuration of the mesh, from the ConfigMap `istio`. A change that cannot be used leaves the last good one, and so
+ * does taking the ConfigMap away: nobody who means "as by default" deletes it.
+ */
 export class MeshConfigWatch {
   readonly #options: MeshConfigWatchOptions;
   readonly #watch: Watch<ConfigMap>;
@@ -31,7 +34,7 @@ export class MeshConfigWatch {
     const selection = { namespace: options.namespace, fields: { "metadata.name": MESH_CONFIG_MAP } };
     const handler = {
       put: (object: ConfigMap) => this.#read(object.data?.[MESH_CONFIG_KEY] ?? "", object),
-      gone: (object: ConfigMap) => this.#read("", object),
+      gone: () => this.#gone(),
     };
     this.#watch = options.store.watch(CONFIG_MAP, handler, selection);
   }
@@ -69,6 +72,13 @@ export class MeshConfigWatch {
   close(): void {
     this.#watch.close();
     this.#listeners.clear();
+  }
+
+  #gone(): void {
+    const { namespace, log } = this.#options;
+    this.#text = undefined;
+    this.#problem = `the ConfigMap ${namespace}/${MESH_CONFIG_MAP} is gone: what it said last stays until the control plane starts again`;
+    log.error("the configuration of the mesh is gone, the last good one stays", { error: this.#problem });
   }
 
   #read(text: string, object: ConfigMap): void {

@@ -43,6 +43,17 @@ test("a control group that nft could not use narrows nothing", () => {
   assert.deepEqual(findKubelet(sources), { uid: 990, cgroup: undefined, cgroupId: undefined });
 });
 
+for (const [what, path] of [
+  ["with an escaped letter in its name", "system.slice/k3s\\x2dserver.service"],
+  ["far down", Array.from({ length: 40 }, () => "a").join("/")],
+] as const) {
+  test(`a control group ${what}, which no rule can name, narrows nothing`, () => {
+    process(42, "kubelet", 0, `0::/${path}\n`);
+    group(path);
+    assert.deepEqual(findKubelet(sources), { uid: 0, cgroup: undefined, cgroupId: undefined });
+  });
+}
+
 test("a control group that cannot be seen from here narrows nothing", () => {
   process(42, "k3s-server", 0, "0::/system.slice/k3s.service\n");
   group("other");

@@ -1,10 +1,11 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { isNameableCgroup } from "@tulle/linux";
 
 /** The kubelet of this node as the kernel knows it. */
 export interface Kubelet {
   readonly uid: number;
-  /** Its control group (version 2) below /sys/fs/cgroup, if it has one that can be seen from here. */
+  /** Its control group (version 2) below /sys/fs/cgroup, if it has one that can be seen from here and named in a rule. */
   readonly cgroup: string | undefined;
   /** Number of that control group: another one means that it was made anew. */
   readonly cgroupId: number | undefined;
@@ -48,7 +49,7 @@ function cgroupOf(text: string): string | undefined {
     .exec(text)?.[1]
     ?.replace(/^(\/\.\.)+/, "")
     .replace(/^\//, "");
-  return path === undefined || path === "" ? undefined : path;
+  return path !== undefined && isNameableCgroup(path) ? path : undefined;
 }
 
 function textOf(path: string): string {

@@ -62,14 +62,19 @@ export async function removeHostProbes(namespace: string): Promise<void> {
   await run("nft", ["-f", "-"], { namespace, input: `add table ${HOST_TABLE}\ndelete table ${HOST_TABLE}\n` });
 }
 
+/** Whether rules can name a control group (relative to its hierarchy's root): not all names, and not at any depth. */
+export function isNameableCgroup(path: string): boolean {
+  return CGROUP.test(path) && !/(^|\/)\.\.?(\/|$)/.test(path) && path.split("/").length <= MAX_CGROUP_DEPTH;
+}
+
 /** The text for `nft -f`. Exported for tests. */
 export function hostProbeTransaction(options: HostProbeOptions): string {
   const { uid, cgroup } = options;
   if (!Number.isInteger(uid) || uid < 0) throw new RangeError(`${uid} is no user`);
-  const depth = cgroup?.split("/").length ?? 0;
-  if (cgroup !== undefined && (!CGROUP.test(cgroup) || /(^|\/)\.\.?(\/|$)/.test(cgroup) || depth > MAX_CGROUP_DEPTH)) {
+  if (cgroup !== undefined && !isNameableCgroup(cgroup)) {
     throw new RangeError(`${JSON.stringify(cgroup)} is no control group`);
   }
+  const depth = cgroup?.split("/").length ?? 0;
   const sources = options.sources.map(ipOf);
   const sets: string[] = [];
   const output: string[] = [];

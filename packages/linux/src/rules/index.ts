@@ -11,6 +11,7 @@ export {
 } from "./enrolment.ts";
 export {
   applyHostProbes,
+  isNameableCgroup,
   type HostProbeOptions,
   type HostProbeState,
   type ProbeTarget,
