@@ -95,6 +95,19 @@ describe("the user's directory", () => {
     await until("the change to be told", () => changes.slice(1).includes(1));
   });
 
+  test("files beyond the number that is read keep what they said last, over restarts too", async () => {
+    await using mesh = makeMesh();
+    mesh.write("z.yaml", policy("p", "DENY"));
+    {
+      await using _ = await mesh.open();
+    }
+    for (let i = 0; i < 1000; i++) mesh.write(`a${i}.yaml`, "");
+    mesh.write("z.yaml", policy("p", "ALLOW"));
+    await using store = await mesh.open();
+    assert.match(store.problems.map(formatProblem).join(), /^z\.yaml:1: more than 1000 files/);
+    assert.deepEqual((await store.get(AUTHORIZATION_POLICY, P))?.spec, { action: "DENY" });
+  });
+
   test("a file that was never good gives nothing at all", async () => {
     await using mesh = makeMesh();
     mesh.write("a.yaml", `${policy("p", "DENY")}---\n${policy("q", "DENY", "nowhere")}`);

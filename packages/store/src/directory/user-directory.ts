@@ -4,7 +4,7 @@ import { type Clock, messageOf } from "@tulle/base";
 import { type DocumentCheck, type FileContent, type Problem, readDocuments } from "./yaml-documents.ts";
 
 export interface UserFiles {
-  /** Undefined: being written at this moment, and not read before. */
+  /** Undefined: being written at this moment or one too many, and not read before. */
   readonly files: ReadonlyMap<string, FileContent | undefined>;
   /** Of files that cannot be read at all. */
   readonly problems: readonly Problem[];
@@ -24,6 +24,9 @@ interface Known {
   readonly stamp: string;
   readonly content: FileContent | undefined;
 }
+
+/** What it said when it was read last stays, if it ever was. */
+const UNREAD: Known = { stamp: "", content: undefined };
 
 /** The YAML files of a directory (`*.yaml`, `*.yml`, not in its sub-folders), each parsed when it has changed. Only read. */
 export class UserDirectory {
@@ -45,12 +48,14 @@ export class UserDirectory {
       .map((entry) => entry.name)
       .sort();
     const problems: Problem[] = [];
-    if (names.length > MAX_FILES) {
-      const message = `more than ${MAX_FILES} files: this one and those after it are not read`;
-      problems.push({ file: names[MAX_FILES] ?? "", line: 1, message });
-      names.length = MAX_FILES;
+    const excess = names.splice(MAX_FILES);
+    const [first] = excess;
+    if (first !== undefined) {
+      const message = `more than ${MAX_FILES} files: this one and those after it are not read, what they said last stays`;
+      problems.push({ file: first, line: 1, message });
     }
     const known = new Map<string, Known>();
+    for (const name of excess) known.set(name, this.#known.get(name) ?? UNREAD);
     let againMs: number | undefined;
     for (const name of names) {
       const before = this.#known.get(name);
@@ -60,7 +65,7 @@ export class UserDirectory {
           known.set(name, before);
         } else if (age >= 0 && age < SETTLE_MS) {
           againMs = SETTLE_MS;
-          known.set(name, before ?? { stamp: "", content: undefined });
+          known.set(name, before ?? UNREAD);
         } else {
           known.set(name, this.#parse(name, stamp));
         }

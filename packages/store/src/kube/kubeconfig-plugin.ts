@@ -1,9 +1,12 @@
 import type { RequestOptions } from "node:https";
-import { messageOf } from "@tulle/base";
+import { messageOf, sleep } from "@tulle/base";
 import { KubeConfig } from "@kubernetes/client-node";
 import { StoreError } from "../contract.ts";
 import type { KubeConnection, KubeTls } from "./kube-connection.ts";
 import type { KubeconfigUser } from "./kubeconfig.ts";
+
+/** Some ask the user to log in with a browser. */
+const PLUGIN_TIMEOUT_MS = 120_000;
 
 /**
  * Credentials from `exec` and `auth-provider` of a kubeconfig, by the client library that knows their many forms. A client
@@ -13,9 +16,10 @@ export async function pluginConnection(
   connection: Omit<KubeConnection, "authorization">,
   user: KubeconfigUser,
   userName: string,
+  timeoutMs = PLUGIN_TIMEOUT_MS,
 ): Promise<KubeConnection> {
   let config = load(connection, user, userName);
-  let options = await credentials(config, connection.source);
+  let options = await credentials(config, connection.source, timeoutMs);
   const text = (value: unknown) => (typeof value === "string" || Buffer.isBuffer(value) ? value : undefined);
   const [cert, key] = [text(options.cert), text(options.key)];
   const tls: KubeTls = { ...connection.tls, ...(cert && key ? { cert, key } : {}) };
@@ -25,7 +29,7 @@ export async function pluginConnection(
     authorization: async (renew) => {
       // The library keeps a token until it expires, refused or not.
       if (renew) config = load(connection, user, userName);
-      options = await credentials(config, connection.source);
+      options = await credentials(config, connection.source, timeoutMs);
       const headers = options.headers as Readonly<Record<string, unknown>> | undefined;
       return typeof headers?.Authorization === "string" ? headers.Authorization : undefined;
     },
@@ -55,12 +59,18 @@ function withExecInfo(exec: KubeconfigUser["exec"]): KubeconfigUser["exec"] {
   return { ...exec, env: [...env, { name: "KUBERNETES_EXEC_INFO", value: JSON.stringify(info) }] };
 }
 
-async function credentials(config: KubeConfig, source: string): Promise<RequestOptions> {
+async function credentials(config: KubeConfig, source: string, timeoutMs: number): Promise<RequestOptions> {
   const options: RequestOptions = {};
+  const over = new AbortController();
+  const late = sleep(timeoutMs, over.signal).then(() => {
+    if (!over.signal.aborted) throw new Error(`no answer within ${timeoutMs / 1000} s`);
+  });
   try {
-    await config.applyToHTTPSOptions(options);
+    await Promise.race([config.applyToHTTPSOptions(options), late]);
   } catch (error) {
     throw new StoreError("UNAVAILABLE", `${source}: the credential plugin failed: ${messageOf(error)}`, error);
+  } finally {
+    over.abort();
   }
   return options;
 }

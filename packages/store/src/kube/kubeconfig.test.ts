@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { inClusterConnection } from "./in-cluster.ts";
 import { kubeconfigConnection } from "./kubeconfig.ts";
+import { pluginConnection } from "./kubeconfig-plugin.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tulle-kubeconfig-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -118,6 +119,17 @@ echo '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","s
   assert.equal(await connection.authorization(true), "Bearer t2");
   writeFileSync(plugin, "#!/bin/sh\necho no luck >&2; exit 1\n");
   await assert.rejects(connection.authorization(true), { code: "UNAVAILABLE", message: /plugin failed: no luck/ });
+});
+
+test("a credential plugin that does not answer is not waited for without end", async () => {
+  const plugin = write("slow-plugin", "#!/bin/sh\nexec sleep 2\n");
+  chmodSync(plugin, 0o700);
+  const connection = { server: "https://h", source: "kubeconfig x", namespace: "default", tls: {} };
+  const user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: plugin }, folder };
+  await assert.rejects(pluginConnection(connection, user, "u", 100), {
+    code: "UNAVAILABLE",
+    message: "kubeconfig x: the credential plugin failed: no answer within 0.1 s",
+  });
 });
 
 test("a pod's service account, with an IPv6 address too", async () => {
