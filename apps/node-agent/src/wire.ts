@@ -6,6 +6,7 @@ import { ZdsServer } from "@tulle/zds";
 import type { Config } from "./config.ts";
 import { type HostProbes, noProbes, ProbeExemption } from "./host/probe-exemption.ts";
 import { PeerAuthenticationPolicy } from "./host/plaintext-policy.ts";
+import { watchRootNamespace } from "./host/root-namespace.ts";
 import { StatusServer } from "./http/status-server.ts";
 import { readInstallerConfig } from "./installer/config.ts";
 import { type Installer, startInstaller } from "./installer/installer.ts";
@@ -131,9 +132,16 @@ export async function startNodeAgent(options: NodeAgentOptions): Promise<NodeAge
     gone: () => {},
   });
   const policyWatch = store.watch(PEER_AUTHENTICATIONS, policy);
-  for (const watch of [podWatch, namespaceWatch, policyWatch]) cleanup.use(watch);
+  const rootWatch = watchRootNamespace({
+    store,
+    systemNamespace: config.systemNamespace,
+    onChange: (root) => policy.setRootNamespace(root, policyWatch.values()),
+    log,
+  });
+  const watches = [podWatch, namespaceWatch, policyWatch, rootWatch];
+  for (const watch of watches) cleanup.use(watch);
   cleanup.defer(() => stopping.abort());
-  await Promise.all([podWatch, namespaceWatch, policyWatch].map((watch) => watch.whenSynced(stopping.signal)));
+  await Promise.all(watches.map((watch) => watch.whenSynced(stopping.signal)));
   waiting.delete("the API");
 
   keeper.start(podWatch.values());

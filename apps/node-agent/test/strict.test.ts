@@ -78,4 +78,28 @@ describe("connections older than enrolment, and mutual TLS", () => {
     await until(() => old.socket.destroyed, { what: "the reset" });
     noPolicy();
   });
+
+  test("a policy for the whole mesh counts in the namespace that MeshConfig names, and in no other", async () => {
+    const pod = await node.sandbox();
+    using old = await inward(pod);
+    node.object(pod);
+    await node.untilCaptured(pod);
+    for (const namespace of ["istio-system", "roots"]) {
+      const metadata = { name: "mesh-wide", namespace };
+      const spec = { mtls: { mode: namespace === "roots" ? "STRICT" : "PERMISSIVE" } };
+      node.store.put({ apiVersion: "security.istio.io/v1", kind: "PeerAuthentication", metadata, spec });
+    }
+    await old.echo("not yet");
+    const root = (mesh: string) =>
+      node.store.put({
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name: "istio", namespace: "istio-system" },
+        data: { mesh },
+      });
+    root("rootNamespace: [roots");
+    await old.echo("what cannot be read changes nothing");
+    root("rootNamespace: roots");
+    await until(() => old.socket.destroyed, { what: "the reset" });
+  });
 });

@@ -26,6 +26,7 @@ export * from "./convert/context.ts";
 export * from "./convert/istio-objects.ts";
 export * from "./convert/kubernetes.ts";
 export type { MeshChanges } from "./convert/ledger.ts";
+export { type MeshConfig, type ParsedMeshConfig, parseMeshConfig } from "./convert/mesh-config.ts";
 export { MeshIndex, type MeshSizes } from "./convert/mesh-index.ts";
 export { MESH_OBJECT_KINDS } from "./convert/mesh-objects.ts";
 export * from "./convert/peer-authentication.ts";

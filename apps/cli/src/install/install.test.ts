@@ -81,6 +81,7 @@ const ALLOWED: readonly Access[] = [
   ["istio-cni", "get", "namespaces", "", "default"],
   ["istio-cni", "patch", "pods/status", "default", "a"],
   ["istio-cni", "get", "daemonsets.apps", "istio-system", "istio-cni-node"],
+  ["istio-cni", "watch", "configmaps", "istio-system", "istio"],
 ];
 
 const DENIED: readonly Access[] = [
@@ -101,6 +102,7 @@ const DENIED: readonly Access[] = [
   ["istiod", "create", "clusterroles.rbac.authorization.k8s.io", "", ""],
   ["istio-cni", "get", "secrets", "istio-system", "istio-ca-secret"],
   ["istio-cni", "list", "configmaps", "", ""],
+  ["istio-cni", "list", "configmaps", "istio-system", ""],
   ["istio-cni", "patch", "pods", "default", "a"],
   ["istio-cni", "delete", "pods", "default", "a"],
   ["istio-cni", "patch", "nodes", "", "n1"],

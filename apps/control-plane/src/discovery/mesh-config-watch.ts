@@ -1,6 +1,6 @@
 import { type Log, MESH_CONFIG_KEY, MESH_CONFIG_MAP, MeshError } from "@tulle/base";
+import { type MeshConfig, parseMeshConfig } from "@tulle/mesh/convert";
 import { CONFIG_MAP, type ConfigMap, type Store, type Watch } from "@tulle/store";
-import { type MeshConfig, parseMeshConfig } from "../mesh-config.ts";
 
 export type Settings = MeshConfig["settings"];
 

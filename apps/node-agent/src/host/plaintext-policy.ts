@@ -5,13 +5,20 @@ import type { Pod } from "../objects.ts";
 
 /** What the mesh's PeerAuthentications say of this node's pods. */
 export class PeerAuthenticationPolicy implements PlaintextPolicy {
-  readonly #all: PeerAuthentications;
+  #all: PeerAuthentications;
   readonly #onChange: () => void;
 
   /** `onChange`: some pod may have another mode now. */
   constructor(options: { readonly rootNamespace: string; readonly onChange: () => void }) {
     this.#all = new PeerAuthentications([], { rootNamespace: options.rootNamespace });
     this.#onChange = options.onChange;
+  }
+
+  /** Where policies of the whole mesh live now. `objects`: all that there are. */
+  setRootNamespace(rootNamespace: string, objects: Iterable<KubeObject>): void {
+    this.#all = new PeerAuthentications([], { rootNamespace });
+    for (const object of objects) this.#all.put(object);
+    this.#onChange();
   }
 
   put(object: KubeObject): void {

@@ -1,3 +1,4 @@
+import { MESH_CONFIG_MAP } from "@tulle/base";
 import type { KubeObject } from "@tulle/store";
 import type { InstallValues } from "../value-fields.ts";
 import {
@@ -70,6 +71,8 @@ export function nodeAgentObjects(input: ManifestInput): KubeObject[] {
       rules: [
         // When it ends it must know whether it is replaced or removed.
         { apiGroups: ["apps"], resources: ["daemonsets"], resourceNames: [NODE_AGENT], verbs: ["get"] },
+        // It names the namespace of the policies that hold for the whole mesh.
+        { apiGroups: [""], resources: ["configmaps"], resourceNames: [MESH_CONFIG_MAP], verbs: READ },
       ],
     }),
     daemonSet(input),

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { DEFAULT_MESH_SETTINGS } from "@tulle/mesh/convert";
+import { DEFAULT_MESH_SETTINGS } from "./context.ts";
 import { parseMeshConfig } from "./mesh-config.ts";
 
 describe("MeshConfig", () => {

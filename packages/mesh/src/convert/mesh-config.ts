@@ -1,13 +1,13 @@
+import { parse } from "yaml";
+import type { PolicySettings } from "./authorization-policy.ts";
 import type {
   LabelExpression,
   LabelSelector,
   MeshSettings,
-  PolicySettings,
   ServiceEntryVisibility,
   ServiceScopeConfig,
   Visibility,
-} from "@tulle/mesh/convert";
-import { parse } from "yaml";
+} from "./context.ts";
 
 /** MeshConfig as far as Tulle follows it (control-plane.md §1.5). */
 export interface MeshConfig {
