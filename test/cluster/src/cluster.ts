@@ -17,7 +17,15 @@ import { ApiClient } from "./api-client.ts";
 import { artifact } from "./artifacts.ts";
 import { makeClustersRoot, withLock } from "./cluster-folder.ts";
 import { ClusterSpace, startTime } from "./cluster-space.ts";
-import { makeBridge, PROGRAMS, startApi, startApiServer, startControllers, startRelays } from "./control-plane.ts";
+import {
+  makeBridge,
+  PROGRAMS,
+  startApi,
+  startApiServer,
+  startControllers,
+  startRelays,
+  stopControllers,
+} from "./control-plane.ts";
 import { configureNode, removeAllCgroups, startNode, stopNode } from "./node.ts";
 import { kubeconfig, makePki } from "./pki.ts";
 import { type ClusterSettings, clusterSettings, nodeName } from "./settings.ts";
@@ -89,14 +97,19 @@ export class Cluster {
     await startNode(this.space, this.settings, index);
   }
 
-  /** Kills the API server; etcd and everything else runs on. */
+  /**
+   * Kills the API server, and with it the controller manager and the scheduler, which elsewhere end by themselves when they
+   * cannot renew their lease. Etcd and the nodes run on.
+   */
   async stopApiServer(): Promise<void> {
     await this.space.stop("kube-apiserver");
+    await stopControllers(this.space);
   }
 
-  /** Starts it again; resolves when it is ready. */
+  /** Starts them again; resolves when the API server is ready. */
   async startApiServer(): Promise<void> {
     await startApiServer(this.space, this.api);
+    await startControllers(this.space);
   }
 
   /** Imports an image archive (OCI layout or docker-archive, in a tar) into the container runtime of every running node. */

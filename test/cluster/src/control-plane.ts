@@ -83,12 +83,19 @@ export async function startApiServer(space: ClusterSpace, api: ApiClient): Promi
   });
 }
 
+const CONTROLLERS = ["kube-controller-manager", "kube-scheduler"] as const;
+
+export async function stopControllers(space: ClusterSpace): Promise<void> {
+  for (const name of CONTROLLERS) await space.stop(name);
+}
+
 /** Controller manager and scheduler. */
 export async function startControllers(space: ClusterSpace): Promise<void> {
   const pki = join(space.folder, "pki");
   const common = ["--bind-address=127.0.0.1", "--leader-elect=false"];
-  await space.start("kube-controller-manager", [
-    "kube-controller-manager",
+  const [manager, scheduler] = CONTROLLERS;
+  await space.start(manager, [
+    manager,
     ...common,
     `--kubeconfig=${pki}/kube-controller-manager.conf`,
     "--use-service-account-credentials",
@@ -99,7 +106,7 @@ export async function startControllers(space: ClusterSpace): Promise<void> {
     `--node-monitor-grace-period=${NODE_GRACE}`,
     "--node-monitor-period=1s",
   ]);
-  await space.start("kube-scheduler", ["kube-scheduler", ...common, `--kubeconfig=${pki}/kube-scheduler.conf`]);
+  await space.start(scheduler, [scheduler, ...common, `--kubeconfig=${pki}/kube-scheduler.conf`]);
 }
 
 /** The way from the caller's loopback device to the API server: two relays with a Unix socket between. Returns the port. */
