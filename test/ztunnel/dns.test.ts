@@ -14,6 +14,8 @@ const NAMESERVER_V6 = "2001:db8::53";
 const UPSTREAM = "10.96.255.254";
 const OUTSIDE = "198.51.100.7";
 const ANSWER_TIMEOUT_MS = 10_000;
+/** Within ztunnel's patience with its nameserver. */
+const SLOW_MS = 500;
 
 let mesh: MeshLab;
 let client: LabPod;
@@ -49,7 +51,8 @@ before(async () => {
   upstreamSocket = await datagramIn(mesh.lab.fabric.path, { ip: UPSTREAM, port: 53 });
   upstreamSocket.on("message", (message, from) => {
     const answer = answerUpstream(message);
-    if (answer !== undefined) upstreamSocket.send(answer, from.port, from.address);
+    const send = () => answer !== undefined && upstreamSocket.send(answer, from.port, from.address);
+    setTimeout(send, upstream.at(-1)?.startsWith("slow") ? SLOW_MS : 0);
   });
   const tcp = await listenIn(mesh.lab.fabric.path, { ip: UPSTREAM, port: 53 }, (socket) => {
     socket.on("data", (bytes: Buffer) => {
@@ -208,4 +211,27 @@ test("queries are counted and, when asked for, logged", async () => {
   await until(() => mesh.logLines("a", 'result="success"', 'src.workload="client"', 'query="A').length > 0, {
     what: "the log of an answer",
   });
+});
+
+test("a ztunnel that gives way to its successor answers what it was asked, and loses nothing", async () => {
+  const old = await mesh.replace("a");
+  // Each from a port of its own: the kernel gives some to the old one and some to the new one.
+  const slow = Array.from({ length: 16 }, (_, i) => overUdp(`slow${i}.outside.example`));
+  let over = false;
+  const askers = Array.from({ length: 8 }, async () => {
+    const answers: string[] = [];
+    while (!over) answers.push(shown(await overUdp("web")));
+    return answers;
+  });
+  await until(() => upstream.filter((name) => name.startsWith("slow")).length === slow.length, {
+    what: "the slow ones",
+  });
+  old.signal("SIGTERM");
+  const { code } = await old.ended;
+  over = true;
+  assert.deepEqual(new Set((await Promise.all(slow)).map(shown)), new Set([`NOERROR ${OUTSIDE}`]));
+  const answers = (await Promise.all(askers)).flat();
+  assert.deepEqual(new Set(answers), new Set(["NOERROR 10.200.0.1"]));
+  assert.equal(code, 0);
+  assert.ok(answers.length > 100, `only ${answers.length} were asked meanwhile`);
 });

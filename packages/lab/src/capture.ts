@@ -7,8 +7,8 @@ import { until } from "./until.ts";
 
 /** More than any test looks at; a capture that sees more is not filtered as it should be. */
 const MAX_PACKETS = 200_000;
-/** In KiB: enough for a burst while the machine is busy, so that the kernel drops nothing. */
-const KERNEL_BUFFER = "8192";
+/** In KiB, of which a packet takes 64 however small it is: enough for a busy machine's bursts, so that none is dropped. */
+const KERNEL_BUFFER = "65536";
 
 /** Packets of one device, recorded by tcpdump and decoded as they come. */
 export class Capture implements AsyncDisposable {

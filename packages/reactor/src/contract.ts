@@ -186,5 +186,7 @@ export interface DatagramSocket {
   readonly sender: SocketAddress;
   /** Bytes sent, AGAIN (dropped: the caller may retry), or -errno. */
   send(buffer: NativeBuffer, offset: number, length: number, to: SocketAddress): number;
+  /** Takes no more: others at the address (`reusePort`) get what comes. What has arrived can be received, and answered. Idempotent. */
+  retire(): void;
   close(): void;
 }

@@ -2,6 +2,7 @@ import type { SocketAddress } from "@tulle/base";
 import {
   AddressBuffer,
   CLOSED,
+  connect,
   type Descriptor,
   Errno,
   familyOf,
@@ -81,6 +82,13 @@ export class EpollDatagram implements DatagramSocket, EventTarget, Task {
     const size = this.#to.encode(to.ip, to.port, this.#family);
     if (size === 0) return -Errno.EINVAL;
     return sendTo(this.#descriptor, buffer, offset, length, this.#to, size);
+  }
+
+  retire(): void {
+    if (this.#descriptor.closed) return;
+    // A connected socket gets nothing but its peer's datagrams, and this one's peer is itself.
+    const { ip, port } = this.address;
+    connect(this.#descriptor, this.#to, this.#to.encode(ip, port, this.#family));
   }
 
   close(): void {

@@ -19,8 +19,9 @@ const HELD_MS = 500;
 const SWITCH_LIMIT_MS = 30_000;
 /** What the conditions tell must be known to some milliseconds. */
 const POLL_MS = 25;
-/** How long a payload is looked for. */
+/** How long a payload is looked for, and how often a second it is sent by each of four loads. */
 const WATCHED_MS = 1500;
+const WATCHED_RATE = 50;
 
 /** Pods join and leave the mesh while others talk to them and they to others: nobody notices. */
 export function suite(cluster: () => TestCluster): void {
@@ -95,8 +96,8 @@ export function suite(cluster: () => TestCluster): void {
       }
     });
 
-    const load = (from: string, url: string): Promise<Load> =>
-      cluster().startLoad(from, { url, rate: RATE, newShare: NEW_SHARE });
+    const load = (from: string, url: string, rate = RATE): Promise<Load> =>
+      cluster().startLoad(from, { url, rate, newShare: NEW_SHARE });
 
     for (const labelled of ["namespace", "pod"] as const) {
       for (const side of ["client", "server"] as const) {
@@ -129,8 +130,8 @@ export function suite(cluster: () => TestCluster): void {
         for (const name of ["near", "far"] as const) {
           const from = referenceOf(pods[name]);
           // To the service and to the pod itself, with HTTP and without, over kept connections and new ones.
-          loads.push(await load(from, `${service}?payload=${markers[name]}`));
-          loads.push(await load(from, `http://${address}:${ECHO_PORTS.http}/${markers[name]}`));
+          loads.push(await load(from, `${service}?payload=${markers[name]}`, WATCHED_RATE));
+          loads.push(await load(from, `http://${address}:${ECHO_PORTS.http}/${markers[name]}`, WATCHED_RATE));
           await cluster().execDirectly(pods[name], [
             "/labbox",
             "marker",

@@ -217,8 +217,11 @@ export class PodProxy {
     if (this.#state === "closed") return this.#onClosed();
     this.#state = "draining";
     for (const listener of this.#listeners) listener.close();
-    this.#dns?.close();
     if (mode === "immediate") return this.#abortAll(drained());
+    this.#dns?.drain(() => {
+      this.#dns = undefined;
+      this.#closeWhenIdle();
+    });
     this.#pool?.drain();
     for (const server of [...this.#servers]) server.drain();
     this.context.reactor.after(deadlineMs, () => this.#abortAll(drainTimeout()));
@@ -234,6 +237,7 @@ export class PodProxy {
 
   #closeWhenIdle(): void {
     if (this.#state !== "draining") return;
+    if (this.#dns !== undefined) return;
     if (this.#outbound.size === 0 && this.#inbound.size === 0 && this.#servers.size === 0) this.#close();
   }
 

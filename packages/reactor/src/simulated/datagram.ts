@@ -59,11 +59,17 @@ export class SimulatedDatagramSocket implements DatagramSocket {
     return length;
   }
 
+  retire(): void {
+    // Another one may have bound the port meanwhile.
+    const { datagrams } = this.#namespace;
+    if (datagrams.get(this.address.port) === this) datagrams.delete(this.address.port);
+  }
+
   close(): void {
     if (this.closed) return;
     this.closed = true;
     this.#reactor.datagrams.delete(this);
-    this.#namespace.datagrams.delete(this.address.port);
+    this.retire();
   }
 
   deliver(bytes: Buffer, from: SocketAddress): void {

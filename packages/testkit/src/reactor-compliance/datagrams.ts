@@ -53,6 +53,11 @@ export function testDatagrams(name: string, create: () => ComplianceWorld): void
       assert.equal(world.client.open.datagrams, 0);
     },
 
+    "a retired socket over IPv4 answers what it has got, and its successor gets the rest": (world) =>
+      retire(world, world.serverV4),
+    "a retired socket over IPv6 answers what it has got, and its successor gets the rest": (world) =>
+      retire(world, world.serverV6),
+
     "what a socket that was closed would have got is dropped"(world) {
       const server = open(world.server, world.serverV4);
       const client = open(world.client, world.serverV4);
@@ -78,12 +83,32 @@ function pingPong(world: ComplianceWorld, ip: string): void {
   assert.equal(client.socket.receive(NativeBuffer.alloc(1), 0, 1), AGAIN);
 }
 
-function open(reactor: Reactor, ip: string, room = 2048): Inbox {
+function retire(world: ComplianceWorld, ip: string): void {
+  const retired = open(world.server, { ip, port: 0 });
+  const address = retired.socket.address;
+  const client = open(world.client, ip);
+  // More than one turn takes.
+  for (let i = 0; i < 100; i++) send(client, `${i}`, address);
+  const successor = open(world.server, address);
+  retired.socket.retire();
+  retired.socket.retire();
+  until(world, "all have arrived", () => retired.received.length + successor.received.length === 100);
+  const before = retired.received.length;
+  for (let i = 0; i < 100; i++) send(client, `${i}`, address);
+  until(world, "the rest has arrived", () => retired.received.length + successor.received.length === 200);
+  assert.equal(retired.received.length, before);
+  const [{ from }] = [...retired.received, ...successor.received] as [Inbox["received"][number]];
+  send(retired, "answer", from);
+  until(world, "the answer is back", () => client.received.length === 1);
+  assert.deepEqual(client.received[0], { text: "answer", from: address });
+}
+
+function open(reactor: Reactor, at: string | SocketAddress, room = 2048): Inbox {
   const buffer = NativeBuffer.alloc(room);
   const received: Inbox["received"] = [];
   const results: number[] = [];
   const socket = reactor.datagram(
-    { address: { ip, port: 0 } },
+    typeof at === "string" ? { address: { ip: at, port: 0 } } : { address: at, reusePort: true },
     {
       onReadable(socket) {
         for (;;) {

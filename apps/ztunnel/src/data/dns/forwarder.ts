@@ -60,6 +60,11 @@ export class Forwarder {
     exchange.start();
   }
 
+  /** Queries that wait for an upstream. */
+  get pending(): number {
+    return this.#pending.size;
+  }
+
   close(): void {
     for (const exchange of [...this.#pending]) exchange.cancel();
     this.#pending.clear();

@@ -25,6 +25,8 @@ import { DnsStream } from "./stream.ts";
 const LOCAL_TTL_SECONDS = 30;
 /** DNS connections of one pod at a time; more are reset. */
 const MAX_STREAMS = 64;
+/** How often it is seen whether everything is answered: some turns of the loop, in which waiting datagrams are taken. */
+const DRAIN_LOOK_MS = 20;
 
 export type Transport = "udp" | "tcp";
 
@@ -40,6 +42,7 @@ export class DnsServer {
   readonly #listeners: Listener[] = [];
   readonly #streams = new Set<DnsStream>();
   readonly #buffer = NativeBuffer.alloc(MAX_MESSAGE);
+  #closed = false;
 
   /** Binds its sockets, or throws the reason and leaves none open. */
   constructor(proxy: PodProxy, settings: DnsSettings) {
@@ -114,7 +117,29 @@ export class DnsServer {
     });
   }
 
+  /** Takes no more questions, answers those that have arrived, closes and calls back. `close` cuts that short. */
+  drain(onClosed: () => void): void {
+    for (const listener of this.#listeners) listener.close();
+    for (const socket of this.#sockets) {
+      socket.retire();
+      this.#receive(socket);
+    }
+    for (const stream of [...this.#streams]) stream.drain();
+    const { reactor } = this.#proxy.context;
+    const look = () => {
+      if (this.#closed) return;
+      if (this.#forwarder.pending > 0 || this.#streams.size > 0) {
+        reactor.after(DRAIN_LOOK_MS, look);
+        return;
+      }
+      this.close();
+      onClosed();
+    };
+    reactor.after(DRAIN_LOOK_MS, look);
+  }
+
   close(): void {
+    this.#closed = true;
     for (const socket of this.#sockets) socket.close();
     for (const listener of this.#listeners) listener.close();
     for (const stream of [...this.#streams]) stream.close();

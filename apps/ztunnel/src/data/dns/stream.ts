@@ -22,6 +22,9 @@ export class DnsStream implements ConnectionHandler {
   #received = Buffer.alloc(0);
   #unsent: NativeBuffer | undefined;
   #idle: Timer;
+  /** Questions that were not answered yet. */
+  #owed = 0;
+  #draining = false;
 
   constructor(reactor: Reactor, connection: Connection, handler: DnsStreamHandler) {
     this.#reactor = reactor;
@@ -48,6 +51,14 @@ export class DnsStream implements ConnectionHandler {
     const unsent = this.#unsent;
     this.#unsent = undefined;
     if (unsent !== undefined && !connection.closed) this.#write(unsent);
+    this.#closeWhenDone();
+  }
+
+  /** Closes as soon as what was asked is answered. */
+  drain(): void {
+    this.#draining = true;
+    this.onReadable(this.#connection);
+    this.#closeWhenDone();
   }
 
   close(): void {
@@ -63,12 +74,18 @@ export class DnsStream implements ConnectionHandler {
       if (this.#received.length < end) return;
       const message = Uint8Array.from(this.#received.subarray(LENGTH_PREFIX, end));
       this.#received = this.#received.subarray(end);
+      this.#owed++;
       this.#handler.onMessage(message, (answer) => this.#respond(answer));
     }
   }
 
+  #closeWhenDone(): void {
+    if (this.#draining && this.#owed === 0 && this.#unsent === undefined) this.close();
+  }
+
   #respond(answer: Uint8Array): void {
     if (this.#connection.closed) return;
+    this.#owed--;
     const waiting = this.#unsent?.bytes ?? Buffer.alloc(0);
     const framed = NativeBuffer.alloc(waiting.length + LENGTH_PREFIX + answer.length);
     framed.bytes.set(waiting);
@@ -77,6 +94,7 @@ export class DnsStream implements ConnectionHandler {
     if (framed.length > MAX_UNSENT) return this.close();
     if (this.#unsent === undefined) this.#write(framed);
     else this.#unsent = framed;
+    this.#closeWhenDone();
   }
 
   #write(buffer: NativeBuffer): void {
