@@ -81,7 +81,7 @@ export interface TunnelHandler {
   onEstablished(tunnel: OutgoingTunnel): void;
   /**
    * The tunnel did not come about. `error.code`: CONNECT_FAILED, CONNECT_TIMEOUT, TLS_FAILED, IDENTITY_MISMATCH,
-   * HTTP2_FAILED, HTTP_STATUS (see `status`), POOL_DRAINING. Never called after onEstablished.
+   * HTTP2_FAILED, HTTP_STATUS (see `status`), POOL_CLOSED. Never called after onEstablished.
    */
   onFailed(tunnel: OutgoingTunnel, error: MeshError): void;
 }
@@ -103,9 +103,9 @@ export interface TunnelPool {
   open(key: PoolKey, request: ConnectRequest, handler: TunnelHandler): OutgoingTunnel;
   /** Drops the connections to this address at once: it belongs to another workload now. Tunnels on them end with this error. */
   dropAddress(ip: string, error: MeshError): void;
-  /** New tunnels fail with POOL_DRAINING; connections end when their last tunnel does. */
+  /** Keeps no connection for later: each ends with its last tunnel. Who was let in before still gets a tunnel. */
   drain(): void;
-  /** Ends everything at once. */
+  /** Ends everything at once; tunnels that are opened afterwards fail with POOL_CLOSED. */
   close(error: MeshError): void;
   readonly size: { readonly connections: number; readonly tunnels: number };
 }

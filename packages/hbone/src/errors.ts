@@ -4,7 +4,7 @@ import { Errno, errnoText } from "@tulle/linux";
 
 /**
  * How tunnels fail: code → text as in spec l4-ztunnel §9.6.
- * CONNECT_FAILED, CONNECT_TIMEOUT, TLS_FAILED, IDENTITY_MISMATCH, HTTP2_FAILED, HTTP_STATUS, POOL_DRAINING: before a tunnel
+ * CONNECT_FAILED, CONNECT_TIMEOUT, TLS_FAILED, IDENTITY_MISMATCH, HTTP2_FAILED, HTTP_STATUS, POOL_CLOSED: before a tunnel
  * is there. IO_ERROR, HTTP2_ERROR, LIMIT_REACHED: afterwards.
  */
 export function connectFailed(error: number): MeshError {
@@ -37,8 +37,8 @@ export function httpStatus(status: number): MeshError {
   return meshError("HTTP_STATUS", `http status: ${status}`);
 }
 
-export function poolDraining(): MeshError {
-  return meshError("POOL_DRAINING", "pool draining", "internal");
+export function poolClosed(): MeshError {
+  return meshError("POOL_CLOSED", "pool closed", "internal");
 }
 
 export function tooManyWaiting(): MeshError {

@@ -10,7 +10,7 @@ import type {
   TunnelHandler,
   TunnelPool,
 } from "./contract.ts";
-import { poolDraining, tlsFailed, tooManyWaiting } from "./errors.ts";
+import { poolClosed, tlsFailed, tooManyWaiting } from "./errors.ts";
 import { HANDSHAKE_DEADLINE_MS, type Http2Sizes, http2Limits, threadMemory } from "./options.ts";
 import { ClientTunnel } from "./outgoing-tunnel.ts";
 import { PooledConnection, type PooledConnectionEvents } from "./pooled-connection.ts";
@@ -73,6 +73,7 @@ class Pool implements TunnelPool, PooledConnectionEvents {
   readonly #groupOf = new Map<PooledConnection, Group>();
   #sweeper: Timer | undefined;
   #draining = false;
+  #closed = false;
 
   constructor(options: TunnelPoolOptions) {
     this.#options = { ...DEFAULTS, ...options } as TunnelPoolOptions & typeof DEFAULTS;
@@ -97,7 +98,7 @@ class Pool implements TunnelPool, PooledConnectionEvents {
       retry: (retried) => this.#place(retried),
       cancelled: (cancelled) => this.#forget(cancelled),
     });
-    if (this.#draining) tunnel.fail(poolDraining());
+    if (this.#closed) tunnel.fail(poolClosed());
     else this.#place(tunnel);
     return tunnel;
   }
@@ -107,17 +108,12 @@ class Pool implements TunnelPool, PooledConnectionEvents {
   }
 
   drain(): void {
-    if (this.#draining) return;
     this.#draining = true;
-    for (const group of this.#groups.values()) this.#failWaiting(group, poolDraining());
-    for (const [connection, group] of this.#groupOf) {
-      if (connection === group.connecting) connection.close(poolDraining());
-      else connection.retire();
-    }
+    for (const [connection, group] of this.#groupOf) this.#retireUnused(connection, group);
   }
 
   close(error: MeshError): void {
-    this.#draining = true;
+    this.#closed = true;
     for (const group of this.#groups.values()) this.#failWaiting(group, error);
     for (const connection of this.#groupOf.keys()) connection.close(error);
     this.#sweeper?.cancel();
@@ -130,18 +126,17 @@ class Pool implements TunnelPool, PooledConnectionEvents {
     const group = this.#groupOf.get(connection);
     if (group === undefined) return;
     group.connecting = undefined;
-    if (this.#draining) {
-      connection.retire();
-      return;
-    }
     // Those for whom it was made have found room elsewhere meanwhile; the server would not keep it for long.
     if (group.waiting.size === 0 && group.connections.size > 1) connection.retire();
     else this.#serve(group);
+    this.#retireUnused(connection, group);
   }
 
   onTunnelClosed(connection: PooledConnection): void {
     const group = this.#groupOf.get(connection);
-    if (group !== undefined && group.waiting.size > 0) this.#serve(group);
+    if (group === undefined) return;
+    if (group.waiting.size > 0) this.#serve(group);
+    this.#retireUnused(connection, group);
   }
 
   onEnded(connection: PooledConnection, error: MeshError | undefined): void {
@@ -164,7 +159,7 @@ class Pool implements TunnelPool, PooledConnectionEvents {
 
   /** Gives the tunnel a connection, or lets it wait for one. False: it has failed. */
   #place(tunnel: ClientTunnel): boolean {
-    if (this.#draining) return false;
+    if (this.#closed) return false;
     const group = this.#groupFor(tunnel.key);
     if (group.waiting.size === 0 && this.#request(group, tunnel)) return true;
     if (group.waiting.size >= this.#options.maxWaiting) {
@@ -195,7 +190,7 @@ class Pool implements TunnelPool, PooledConnectionEvents {
   }
 
   #connect(group: Group): void {
-    if (group.connecting !== undefined || this.#draining) return;
+    if (group.connecting !== undefined || this.#closed) return;
     const { reactor, socket, keepAlive, http2, maxStreamsPerConnection } = this.#options;
     const { connectTimeoutMs, handshakeDeadlineMs } = this.#options;
     const session = this.#session(group);
@@ -214,6 +209,11 @@ class Pool implements TunnelPool, PooledConnectionEvents {
     group.connections.add(connection);
     this.#groupOf.set(connection, group);
     this.#sweepLater();
+  }
+
+  /** While draining, a connection that nobody uses has no future. */
+  #retireUnused(connection: PooledConnection, group: Group): void {
+    if (this.#draining && connection.ready && connection.tunnels === 0 && group.waiting.size === 0) connection.retire();
   }
 
   #session(group: Group): TlsSession | undefined {

@@ -195,12 +195,14 @@ describe("end of connections", () => {
     assert.equal(mesh.servers.size, 2);
   });
 
-  test("drain: open tunnels go on, new ones fail, and the connection ends with its last tunnel", () => {
+  test("drain: open tunnels go on, those who were let in before still get one, and the connection ends with its last tunnel", () => {
     const mesh = new Mesh();
     const { client, server } = mesh.pair();
     mesh.pool.drain();
-    const { result } = openAll(mesh, 1)[0]!;
-    assert.deepEqual([result.error?.code, result.error?.message], ["POOL_DRAINING", "pool draining"]);
+    const late = openAll(mesh, 1)[0]!;
+    assert.ok(late.result.established);
+    late.tunnel.cancel();
+    mesh.pass(10);
     client.send("still here");
     mesh.until("it arrives", () => server.received === "still here");
     client.end();
@@ -209,13 +211,32 @@ describe("end of connections", () => {
     assert.equal(mesh.outboundEnds[0]?.error, undefined);
   });
 
-  test("drain while connecting: those who wait are told", () => {
+  test("drain while connecting: those who wait get their tunnels, and nothing stays when they are over", () => {
     const mesh = new Mesh();
-    const { result } = open(mesh);
+    const waiting = [open(mesh), open(mesh)];
     mesh.pool.drain();
-    mesh.pass(100);
-    assert.equal(result.error?.code, "POOL_DRAINING");
+    mesh.until("both are open", () => waiting.every(({ result }) => result.established));
+    for (const { tunnel } of waiting) tunnel.cancel();
+    mesh.until("the connection has ended", () => mesh.pool.size.connections === 0);
+    mesh.pass(3000);
     assert.equal(mesh.leftovers.outboundTimers, 0);
+  });
+
+  test("drain while connecting for somebody who gives up: the connection is not kept", () => {
+    const mesh = new Mesh();
+    const { tunnel } = open(mesh);
+    mesh.pool.drain();
+    tunnel.cancel();
+    mesh.until("the connection has ended", () => mesh.pool.size.connections === 0);
+  });
+
+  test("drain ends connections that nobody uses at once", () => {
+    const mesh = new Mesh();
+    openAll(mesh, 1)[0]!.tunnel.cancel();
+    mesh.pass(10);
+    assert.equal(mesh.pool.size.connections, 1);
+    mesh.pool.drain();
+    mesh.until("the connection has ended", () => mesh.pool.size.connections === 0);
   });
 
   test("close ends everything with the given error", () => {
@@ -226,6 +247,9 @@ describe("end of connections", () => {
     mesh.until("the client is reset", () => client.error === -104);
     assert.equal(mesh.outboundEnds[0]?.error, REASON);
     assert.equal(waiting.result.error, REASON);
+    const late = open(mesh);
+    mesh.pass(10);
+    assert.equal(late.result.error?.code, "POOL_CLOSED");
     mesh.pass(3000);
     assert.deepEqual([mesh.leftovers.outboundConnections, mesh.leftovers.outboundTimers], [0, 0]);
   });
