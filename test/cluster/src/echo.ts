@@ -99,15 +99,16 @@ function podSpec({ name, node, args = ["serve"], lingerSeconds }: EchoOptions) {
         args,
         env: [{ name: "NODE_NAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } }],
         ports: Object.values(ECHO_PORTS).map((containerPort) => ({ containerPort })),
-        readinessProbe: { httpGet: { port: ECHO_PORTS.http, path: "/ready" }, periodSeconds: 1 },
+        // Looked at often; only a machine that is far too busy takes long to answer.
+        readinessProbe: { httpGet: { port: ECHO_PORTS.http, path: "/ready" }, periodSeconds: 1, timeoutSeconds: 5 },
         // An exec on a busy machine takes longer than the usual second, and a restart would look like what is being tested.
         livenessProbe: {
           exec: { command: ["/labbox", "get", `http://127.0.0.1:${ECHO_PORTS.http}/live`] },
           timeoutSeconds: 15,
         },
         ...(lingerSeconds === undefined ? {} : { lifecycle: { preStop: { sleep: { seconds: lingerSeconds } } } }),
-        // A load of some hundred requests a second from or to a pod must not be throttled: no CPU limit.
-        resources: { requests: { cpu: "10m", memory: "16Mi" }, limits: { memory: "128Mi" } },
+        // A load of some hundred requests a second from or to a pod must be neither throttled nor starved by what starts.
+        resources: { requests: { cpu: "50m", memory: "16Mi" }, limits: { memory: "128Mi" } },
       },
     ],
   };
