@@ -217,10 +217,10 @@ test("a ztunnel that gives way to its successor answers what it was asked, and l
   const old = await mesh.replace("a");
   // Each from a port of its own: the kernel gives some to the old one and some to the new one.
   const slow = Array.from({ length: 16 }, (_, i) => overUdp(`slow${i}.outside.example`));
-  let over = false;
+  const load = { over: false };
   const askers = Array.from({ length: 8 }, async () => {
     const answers: string[] = [];
-    while (!over) answers.push(shown(await overUdp("web")));
+    while (!load.over) answers.push(shown(await overUdp("web")));
     return answers;
   });
   await until(() => upstream.filter((name) => name.startsWith("slow")).length === slow.length, {
@@ -228,7 +228,7 @@ test("a ztunnel that gives way to its successor answers what it was asked, and l
   });
   old.signal("SIGTERM");
   const { code } = await old.ended;
-  over = true;
+  load.over = true;
   assert.deepEqual(new Set((await Promise.all(slow)).map(shown)), new Set([`NOERROR ${OUTSIDE}`]));
   const answers = (await Promise.all(askers)).flat();
   assert.deepEqual(new Set(answers), new Set(["NOERROR 10.200.0.1"]));

@@ -177,6 +177,28 @@ test("a refused connection behind the tunnel reaches the client as a reset, and 
   await until(() => mesh.logLines("a", "http status: 503").length > 0, { what: "the client side's log" });
 });
 
+test("an application that does not answer is given up after ten seconds, through the tunnel and outside of it", async () => {
+  const client = mesh.pods.get("client") as LabPod;
+  const [far, plain] = ["far", "plain"].map((name) => mesh.pods.get(name) as LabPod) as [LabPod, LabPod];
+  const silent = "table inet silent { chain input { type filter hook input priority -300; tcp dport 8083 drop; }; }";
+  for (const { host } of [far, plain]) await host.namespace.run("nft", [silent]);
+  const start = performance.now();
+  const took = await Promise.all(
+    [far, plain].map(async ({ host }) => {
+      await assert.rejects(async () => {
+        const socket = await connectFrom(client.host.namespace.path, { ip: host.v4, port: 8083 });
+        for await (const chunk of socket) assert.fail(`got ${(chunk as Buffer).length} bytes`);
+      }, /ECONNRESET/);
+      return performance.now() - start;
+    }),
+  );
+  for (const ms of took) assert.ok(ms > 9_000 && ms < 20_000, `after ${Math.round(ms)} ms`);
+  for (const node of ["a", "b"]) {
+    const line = "connection failed: timed out";
+    await until(() => mesh.logLines(node, line).length > 0, { what: `the log of node ${node}` });
+  }
+});
+
 test("no tunnel comes to the application from a port with which its client has a connection already", async () => {
   const far = mesh.pods.get("far") as LabPod;
   const plain = mesh.pods.get("plain") as LabPod;

@@ -125,6 +125,8 @@ export interface ConnectOptions extends SocketOptions {
   /** What to do when the source cannot be bound: fail with its errno, or go on without. Default "fail". */
   readonly sourceFallback?: "fail" | "without";
   readonly keepAlive?: KeepAlive;
+  /** Without an answer connecting fails with -ETIMEDOUT after this time, ms. Default: the kernel's two minutes. */
+  readonly timeoutMs?: number;
 }
 
 export interface ConnectionHandler {

@@ -17,7 +17,7 @@ import {
   takeError,
   write,
 } from "@tulle/linux";
-import { AGAIN, type Connection, type ConnectionHandler, type Task } from "./contract.ts";
+import { AGAIN, type Connection, type ConnectionHandler, type Task, type Timer } from "./contract.ts";
 import {
   type EpollCore,
   type EventTarget,
@@ -56,6 +56,7 @@ export class EpollConnection implements Connection, EventTarget, Task {
   #slot = -1;
   #closed = false;
   #connecting = false;
+  #deadline: Timer | undefined;
   #failure = 0;
   /** The kernel may have something to read. */
   #readable = false;
@@ -198,6 +199,7 @@ export class EpollConnection implements Connection, EventTarget, Task {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#deadline?.cancel();
     this.#core.open.connections--;
     if (this.#slot >= 0) this.#core.targets.remove(this.#slot);
     this.#descriptor?.close();
@@ -254,6 +256,15 @@ export class EpollConnection implements Connection, EventTarget, Task {
     this.#slot = this.#core.register(this, descriptor, STREAM_INTEREST);
   }
 
+  /** When `connectingTooLong` is to be called; cancelled when it need not be. */
+  setDeadline(deadline: Timer): void {
+    this.#deadline = deadline;
+  }
+
+  connectingTooLong(): void {
+    if (this.#connecting) this.#end(-Errno.ETIMEDOUT);
+  }
+
   setPeer(peer: SocketAddress): void {
     this.#peer = peer;
   }
@@ -278,6 +289,7 @@ export class EpollConnection implements Connection, EventTarget, Task {
       return false;
     }
     this.#connecting = false;
+    this.#deadline?.cancel();
     this.#blocked = false;
     if (this.#shutdownWanted) shutdownWrite(descriptor);
     try {

@@ -104,6 +104,10 @@ export class EpollReactor implements Reactor {
     try {
       const descriptor = openConnecting(options, this.#namespace);
       orClose(descriptor, () => connection.beginConnecting(descriptor));
+      const { timeoutMs } = options;
+      if (timeoutMs !== undefined) {
+        connection.setDeadline(this.after(timeoutMs, () => connection.connectingTooLong()));
+      }
     } catch (error) {
       if (!(error instanceof SystemError)) {
         connection.close();

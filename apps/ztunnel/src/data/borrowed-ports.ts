@@ -9,10 +9,11 @@ export interface ConnectionTable {
 }
 
 /**
- * Neither ports of services nor what kernels give out by default (net.ipv4.ip_local_port_range). A port comes again after
- * so many connections that TIME_WAIT is over, up to some 380 new ones a second.
+ * Neither what kernels give out by default (net.ipv4.ip_local_port_range) nor ztunnel's own, by which the pod's rules tell
+ * its replies from connections that it makes. A port comes again after so many connections that TIME_WAIT is over, up to
+ * some 270 new ones a second.
  */
-const PORTS = { first: 10_000, count: 22_768 } as const;
+const PORTS = { first: 16_384, count: 16_384 } as const;
 /** Ports that are looked at; one of many thousands is taken seldom, several in a row hardly ever. */
 const MAX_CHOICES = 4;
 

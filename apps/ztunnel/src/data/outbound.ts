@@ -202,17 +202,7 @@ export class OutboundConnection implements Waiting, IdentityWaiter, TunnelHandle
   }
 
   #dial(address: SocketAddress): void {
-    const { context, namespace } = this.#proxy;
-    const { packetMark, keepAlive } = context.settings;
-    this.#upstream = context.reactor.connect(
-      {
-        address,
-        ...(namespace === undefined ? {} : { namespace }),
-        ...(packetMark === undefined ? {} : { mark: packetMark }),
-        ...(keepAlive === undefined ? {} : { keepAlive }),
-      },
-      this,
-    );
+    this.#upstream = this.#proxy.connect({ address }, this);
   }
 
   #tryAnother(error: MeshError, status: number | undefined): void {

@@ -1,7 +1,7 @@
 import { type MeshError, formatSocketAddress, type SocketAddress } from "@tulle/base";
 import { createTunnelPool, type IncomingTunnel, type TunnelPool } from "@tulle/hbone";
 import { type DryRunMatch, type PolicyScope, scopeTouches, type Workload } from "@tulle/mesh";
-import type { Connection, ConnectionHandler, ListenOptions, Listener, Namespace } from "@tulle/reactor";
+import type { Connection, ConnectionHandler, ConnectOptions, ListenOptions, Listener, Namespace } from "@tulle/reactor";
 import type { ProxyConnections, ProxyKind, StopMode, WorkloadInfo } from "../protocol.ts";
 import { BorrowedPorts } from "./borrowed-ports.ts";
 import type { ThreadContext } from "./context.ts";
@@ -25,6 +25,9 @@ export interface PodProxyOptions {
 }
 
 type Inbound = InboundTunnel | InboundPlaintext;
+
+/** Spec: l4-ztunnel §1.3. */
+const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
  * What one thread does for one pod: the listeners in the pod's namespace, the connections that came through them, and the
@@ -100,14 +103,23 @@ export class PodProxy {
 
   /** Connects to the application with the client's address, so that the application sees who it talks to. */
   connectToApplication(target: SocketAddress, clientIp: string, handler: ConnectionHandler): Connection {
+    const spoof = this.kind !== "self" && this.context.settings.originalSource !== false && clientIp !== target.ip;
+    if (!spoof) return this.connect({ address: target }, handler);
+    const sourcePort = this.#ports.choose(target, clientIp);
+    const source = { source: clientIp, sourceFallback: "without" } as const;
+    return this.connect({ address: target, ...source, ...(sourcePort === undefined ? {} : { sourcePort }) }, handler);
+  }
+
+  /** Connects from the pod's namespace, past its rules. */
+  connect(
+    to: Pick<ConnectOptions, "address" | "source" | "sourcePort" | "sourceFallback">,
+    handler: ConnectionHandler,
+  ): Connection {
     const { reactor, settings } = this.context;
-    const spoof = this.kind !== "self" && settings.originalSource !== false && clientIp !== target.ip;
-    const sourcePort = spoof ? this.#ports.choose(target, clientIp) : undefined;
     return reactor.connect(
       {
-        address: target,
-        ...(spoof ? { source: clientIp, sourceFallback: "without" as const } : {}),
-        ...(sourcePort === undefined ? {} : { sourcePort }),
+        ...to,
+        timeoutMs: CONNECT_TIMEOUT_MS,
         ...(this.namespace === undefined ? {} : { namespace: this.namespace }),
         ...(settings.packetMark === undefined ? {} : { mark: settings.packetMark }),
         ...(settings.keepAlive === undefined ? {} : { keepAlive: settings.keepAlive }),

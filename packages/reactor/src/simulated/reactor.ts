@@ -97,17 +97,18 @@ export class SimulatedReactor implements Reactor {
       handler,
     });
     network.record("connect", `${client.id} ${local.ip}>${options.address.ip}:${options.address.port}`);
+    const patienceMs = Math.min(options.timeoutMs ?? CONNECT_TIMEOUT_MS, CONNECT_TIMEOUT_MS);
     const target = network.route(namespace, options.address, options.mark !== undefined);
     const arrival = target === undefined ? Number.POSITIVE_INFINITY : network.arrival(namespace, target.namespace, 0);
     if (target === undefined || arrival === Number.POSITIVE_INFINITY) {
-      network.schedule(CONNECT_TIMEOUT_MS, () => client.connected(-Errno.ETIMEDOUT));
+      network.schedule(patienceMs, () => client.connected(-Errno.ETIMEDOUT));
       return client;
     }
     network.scheduleAt(arrival, () => {
       const error = this.#handshake(client, target.namespace, target.port, options.address);
       const back = network.arrival(target.namespace, namespace, 0);
       if (back === Number.POSITIVE_INFINITY) {
-        network.schedule(CONNECT_TIMEOUT_MS, () => client.connected(-Errno.ETIMEDOUT));
+        network.schedule(patienceMs, () => client.connected(-Errno.ETIMEDOUT));
       } else {
         network.scheduleAt(back, () => client.connected(error));
       }

@@ -151,6 +151,26 @@ export function testStreams(name: string, create: () => ComplianceWorld): void {
       assert.equal(client.connected, -Errno.ETIMEDOUT);
     },
 
+    "connecting to nowhere times out when its time is over, and no earlier"(world) {
+      const client = new Peer();
+      const start = world.client.now();
+      const connection = world.client.connect({ address: world.nowhere, timeoutMs: 200 }, client);
+      until(world, "it has timed out", () => client.connected !== undefined);
+      assert.equal(client.connected, -Errno.ETIMEDOUT);
+      assert.equal(connection.closed, true);
+      assert.ok(world.client.now() - start >= 199);
+    },
+
+    "the time that connecting may take is no concern of what is connected"(world) {
+      const { listener, accepted } = listenOn(world, world.serverV4);
+      const { port } = listener.address;
+      const client = new Peer();
+      client.connection = world.client.connect({ address: { ip: world.serverV4, port }, timeoutMs: 50 }, client);
+      until(world, "it is connected", () => client.connected === 0 && accepted.length === 1);
+      settle(world, 100);
+      assert.equal(client.connection.closed, false);
+    },
+
     "an attempt that was closed is not heard of again"(world) {
       const { listener } = listenOn(world, world.serverV4);
       const client = dial(world, { ip: world.serverV4, port: listener.address.port });
