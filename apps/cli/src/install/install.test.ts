@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { CAPTURED_CONDITION, REDIRECTION_ANNOTATION } from "@tulle/base";
 import {
   CLUSTER_ROLE,
   CONFIG_MAP,
@@ -8,6 +9,7 @@ import {
   DAEMON_SET,
   DEPLOYMENT,
   NAMESPACE,
+  POD,
   type KubeObject,
   type Store,
 } from "@tulle/store";
@@ -216,9 +218,26 @@ test("no rights at the API server is an error that says what to do", async () =>
   assert.match(error, /next: ask the cluster's administrator/);
 });
 
-test("uninstall without purge keeps schemas, their objects and the namespace", async () => {
+test("uninstall without purge keeps schemas, their objects and the namespace, and leaves no mark on pods", async () => {
+  const marked = { namespace: "default", name: "marked" };
+  await store.create(POD, {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { ...marked, annotations: { [REDIRECTION_ANNOTATION]: "enabled", "users.example/own": "stays" } },
+    spec: { containers: [{ name: "app", image: "app" }] },
+  });
+  const conditions = ["Users", CAPTURED_CONDITION].map((type) => ({ type, status: "True" }));
+  await store.patch(POD, marked, { type: "merge", body: { status: { conditions } } }, { subresource: "status" });
+
   const { out, error, exitCode } = await run("uninstall");
   assert.equal(exitCode, 0, error);
+  assert.match(error, /the node agent did not release default\/marked \(no node\): its marks are gone, but restart these pods/);
+  const pod = await store.get(POD, marked);
+  assert.deepEqual(pod?.metadata.annotations, { "users.example/own": "stays" });
+  assert.deepEqual(
+    pod?.status?.conditions?.map(({ type }) => type),
+    ["Users"],
+  );
   assert.ok(error.indexOf("DaemonSet istio-cni-node removed") < error.indexOf("DaemonSet ztunnel removed"), error);
   assert.ok(error.indexOf("DaemonSet ztunnel removed") < error.indexOf("Deployment istiod removed"), error);
   assert.match(out, /kept \(--purge removes them\)/);
