@@ -60,10 +60,12 @@ export function lifeTests(apps: () => Applications): void {
         for (const { metadata } of pods) await apps().mesh.waitForCaptured(`${NAMESPACE}/${metadata.name}`, wanted);
       };
       await during("captured", async () => {
-        await label(`=${OUT_OF_MESH["istio.io/dataplane-mode"]}`);
-        await captured(false);
-        await label("-");
-        await captured(true);
+        for (let i = 0; i < 3; i++) {
+          await label(`=${OUT_OF_MESH["istio.io/dataplane-mode"]}`);
+          await captured(false);
+          await label("-");
+          await captured(true);
+        }
       });
       const [pod] = pods;
       const answer = await apps().ask("client", `http://${pod?.status.podIP}:${ECHO_PORTS.http}/`);

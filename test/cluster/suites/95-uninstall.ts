@@ -20,6 +20,7 @@ const NODES = [1, 2] as const;
 /** The node agent gives captured connections ten seconds from when peers were told; a slow clock gets one less. */
 const DRAIN_MS = 9_000;
 const UNINSTALL_LIMIT_MS = 180_000;
+const DNS_LIMIT_MS = 120_000;
 /** Everything of ours begins so. */
 const OUR_ANNOTATIONS = /^ambient\.(istio\.io|tulle\.dev)\//;
 /** Kinds that no namespace holds. */
@@ -68,6 +69,9 @@ export function suite(cluster: () => TestCluster): void {
       await cluster().apply([...apps, policy]);
       for (const app of ["caller", "callee"]) await cluster().rollout(`deploy/${app}`, NAMESPACE);
       [caller, callee] = [await podOf("caller"), await podOf("callee")];
+      // Outside of the mesh the cluster's own DNS is asked: after an outage of the API server it takes a while to follow.
+      const named = { from: referenceOf(caller), url: `http://callee.${NAMESPACE}/`, answer: "200 " };
+      await cluster().waitForEndpoint({ ...named, timeoutMs: DNS_LIMIT_MS });
       const address = `${callee.status.podIP}:${ECHO_PORTS.tcp}`;
       older = await cluster().holdConnection(referenceOf(caller), { address });
       await cluster().kubectl(["label", "namespace", NAMESPACE, ENROL]);
