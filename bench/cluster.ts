@@ -74,12 +74,12 @@ async function labels(): Promise<void> {
     ...POLL,
     what: "the pod to leave",
   });
-  note("label taken away: no longer in the mesh", performance.now() - start);
+  note("label taken away: the pod's annotation gone", performance.now() - start);
   await sleep(500);
   await label("-");
   start = performance.now();
   await until(async () => isCaptured(await cluster.pod(pod)), { ...POLL, what: "the pod to be captured" });
-  note("label set on a running pod: captured", performance.now() - start);
+  note("label set on a running pod: captured and proven", performance.now() - start);
 }
 
 async function recovery(): Promise<void> {
