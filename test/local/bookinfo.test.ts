@@ -84,6 +84,44 @@ test("the table names every pod with its identity", () => {
   assert.match(mesh.output, /tulle-ingress\/ingress .*spiffe:\/\/cluster\.local\/ns\/tulle-ingress\/sa\/ingress/);
 });
 
+test("both sides count who opened connections to whom, and log it with both identities", async () => {
+  await product();
+  const principal = (name: string) => `spiffe://cluster.local/ns/bookinfo/sa/bookinfo-${name}`;
+  const wanted = {
+    source_principal: principal("productpage"),
+    destination_principal: principal("details"),
+    destination_service: "details.bookinfo.svc.cluster.local",
+    connection_security_policy: "mutual_tls",
+    response_flags: "-",
+  };
+  const counted = async (reporter: string) => {
+    const pages = await Promise.all(
+      ["node-1", "node-2"].map((node) =>
+        run("curl", ["-sS", "http://127.0.0.1:15020/metrics"], { namespace: mesh.namespaceOf(node) }),
+      ),
+    );
+    const labels = Object.entries({ reporter, ...wanted }).map(([name, value]) => `${name}="${value}"`);
+    const lines = pages.join("\n").split("\n");
+    return lines.find(
+      (line) => line.startsWith("istio_tcp_connections_opened_total{") && labels.every((label) => line.includes(label)),
+    );
+  };
+  for (const [reporter, direction] of [
+    ["source", "outbound"],
+    ["destination", "inbound"],
+  ] as const) {
+    const line = await until(() => counted(reporter), { what: `the count of the ${reporter}` });
+    assert.ok(Number(line.split(" ").at(-1)) > 0, line);
+    const logged = (text: string) =>
+      text.includes(`src.identity="${principal("productpage")}"`) &&
+      text.includes(`dst.identity="${principal("details")}"`) &&
+      text.includes(`direction="${direction}"`);
+    await until(() => ["node-1", "node-2"].some((node) => mesh.log(`ztunnel-${node}.log`).split("\n").some(logged)), {
+      what: `the ${direction} line of the access log`,
+    });
+  }
+});
+
 test("nothing but TLS crosses the bridge", async () => {
   const marker = `marker-${process.pid}-${Date.now()}`;
   await using capture = await Capture.start("/proc/self/ns/net", mesh.bridge, "tcp");
