@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
-import { until } from "@tulle/lab";
+import { run, until } from "@tulle/lab";
+import { NetNamespace, TcpState, tcpSockets } from "@tulle/linux";
 import type { BridgeCapture } from "../src/bridge-capture.ts";
-import type { PodObject } from "../src/containers.ts";
+import { type PodObject, processesOf } from "../src/containers.ts";
 import type { HeldConnection } from "../src/held-connection.ts";
 import type { Load } from "../src/load.ts";
 import { killContainer, killPod, PodWatch } from "../src/outage.ts";
@@ -51,6 +52,17 @@ export function apiServerRow(scene: GetScene, cell: Cell): void {
     killPod(cluster, spare);
     await until(() => watch.running.length > 1, { what: "the sandbox and container to run again", timeoutMs: 120_000 });
     await scene().served(scene().url(near));
+    // Nothing of it runs in a namespace that is not captured: its container waits for the plugin.
+    const [container = ""] = watch.running;
+    const [pid] = processesOf(container);
+    assert.match(
+      await run("nsenter", [`--target=${pid}`, "--net", "--", "nft", "list", "ruleset"]),
+      /redirect to :15001/,
+    );
+    using namespace = NetNamespace.open(`/proc/${pid}/ns/net`);
+    const ports = new Set(tcpSockets(namespace, [TcpState.LISTEN]).map(({ local }) => local.port));
+    for (const port of [15001, 15006, 15008]) assert.ok(ports.has(port), `nobody listens on ${port}`);
+    await scene().policyHolds();
     await assert.rejects(cluster.kubectl(["get", "nodes", "--request-timeout=2s"]));
 
     await back();

@@ -38,9 +38,9 @@ export function nodeAgentRow(scene: GetScene, cell: Cell): void {
   cell("policy change", async (t) => {
     await scene().policyHolds();
     await scene().deny("near");
-    t.diagnostic(`seen after ${Math.round(await scene().takesEffect("near", true))} ms`);
+    t.diagnostic(`seen after ${Math.round(await scene().takesEffectAtOnce("near", true))} ms`);
     await scene().allow("near");
-    await scene().takesEffect("near", false);
+    await scene().takesEffectAtOnce("near", false);
   });
 
   cell("new pod", async () => {

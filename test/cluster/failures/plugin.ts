@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { REDIRECTION_ANNOTATION } from "@tulle/base";
 import { until } from "@tulle/lab";
 import type { PodObject } from "../src/containers.ts";
 import { MESH_NAMESPACE } from "../src/mesh.ts";
 import { killPod, Outage, PodWatch } from "../src/outage.ts";
 import { type GetScene, undo } from "./row.ts";
-import type { Scene } from "./scene.ts";
+import { FAILING, nameOf, type Scene } from "./scene.ts";
 
 const CONFIG = "/etc/cni/net.d/10-bridge.conflist";
 const PROGRAM = "/opt/cni/bin/istio-cni";
@@ -24,8 +25,8 @@ export function pluginTests(scene: GetScene): void {
       await scene().newPod({ name: "inside", node: 1 });
       await scene().newPod({ name: "outside", node: 1, labels: { "istio.io/dataplane-mode": "none" } });
       const inside = await scene().running("inside");
-      await cluster.rollout("deploy/outside", "failing");
-      const [outside] = await cluster.pods("app=outside", "failing");
+      await cluster.rollout("deploy/outside", FAILING);
+      const [outside] = await cluster.pods("app=outside", FAILING);
       assert.ok(outside !== undefined);
       const system = await systemPod(scene());
       const outage = Outage.start(cluster, await mesh.nodeAgent(1));
@@ -72,20 +73,40 @@ export function pluginTests(scene: GetScene): void {
       }
     });
 
+    test("is missed by a pod that starts meanwhile only until the node agent is back", async () => {
+      const { cluster, mesh } = scene();
+      const config = await cluster.nodeExec(1, ["cat", CONFIG]);
+      const outage = Outage.start(cluster, await mesh.nodeAgent(1));
+      try {
+        await cluster.nodeExec(1, ["tee", CONFIG], { input: withoutPlugin(config) });
+        const early = await scene().newPod({ name: "early", node: 1 });
+        await cluster.rollout("deploy/early", FAILING);
+        assert.equal((await cluster.pod(nameOf(early))).metadata.annotations?.[REDIRECTION_ANNOTATION], undefined);
+        await outage.end();
+        const captured = await scene().running("early");
+        assert.equal(captured.metadata.uid, early.metadata.uid);
+        assert.equal(captured.status.containerStatuses?.[0]?.restartCount, 0);
+        await scene().served(scene().url("far"), captured);
+      } finally {
+        await undo([
+          () => cluster.rollout("ds/istio-cni-node", MESH_NAMESPACE),
+          () => scene().removePod("early"),
+          () => outage.end(),
+        ]);
+      }
+    });
+
     test("comes back when somebody removes it or writes the network's configuration anew", async () => {
       const { cluster } = scene();
       const read = (file: string) => cluster.nodeExec(1, ["cat", file]);
       const [config, program] = [await read(CONFIG), await read(PROGRAM)];
-      const network = JSON.parse(config) as { plugins: { type: string }[] };
-      const without = { ...network, plugins: network.plugins.filter(({ type }) => type !== "istio-cni") };
-      assert.notEqual(without.plugins.length, network.plugins.length);
-      await cluster.nodeExec(1, ["tee", CONFIG], { input: JSON.stringify(without) });
+      await cluster.nodeExec(1, ["tee", CONFIG], { input: withoutPlugin(config) });
       await until(async () => (await read(CONFIG)).includes('"istio-cni"'), {
         what: "the plugin in the configuration",
         timeoutMs: HEALED_LIMIT_MS,
         intervalMs: 100,
       });
-      assert.deepEqual(JSON.parse(await read(CONFIG)), network);
+      assert.deepEqual(JSON.parse(await read(CONFIG)), JSON.parse(config));
       await cluster.nodeExec(1, ["rm", PROGRAM]);
       await until(async () => (await read(PROGRAM)) === program, {
         what: "the plugin's program",
@@ -94,6 +115,14 @@ export function pluginTests(scene: GetScene): void {
       });
     });
   });
+}
+
+/** The network's configuration as it was before the installer chained the plugin into it. */
+function withoutPlugin(config: string): string {
+  const network = JSON.parse(config) as { plugins: { type: string }[] };
+  const plugins = network.plugins.filter(({ type }) => type !== "istio-cni");
+  assert.notEqual(plugins.length, network.plugins.length);
+  return JSON.stringify({ ...network, plugins });
 }
 
 /** A pod of kube-system on n1, of our own: nobody misses it. */

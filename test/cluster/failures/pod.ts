@@ -53,8 +53,9 @@ export function podRow(scene: GetScene, cell: Cell): void {
       { what: "a second without a failure", timeoutMs: 30_000 },
     );
     t.diagnostic(`refused until ${Math.round(last - killedAt)} ms after the kill`);
-    const { ok } = await load.stop();
+    const { ok, failed } = await load.stop();
     assert.ok(ok > 0);
+    assert.ok(failed > 0, "nothing failed: the pod was not killed");
     load = await scene().requests("far");
     await until(async () => (await scene().ask(scene().url("far"))).startsWith("200 "), { what: "an answer" });
     await assertNoneFailed(load, t);

@@ -51,13 +51,18 @@ export function proofTests(scene: GetScene): void {
       t.diagnostic(`told and mended after ${took} ms`);
     });
 
-    test("one rule taken away", async (t) => {
-      const took = await breaks("RulesChanged", async () => {
-        const rule = findRule(await inPod(scene(), ["nft", "-a", "list", "ruleset"]), REDIRECT_OUT);
-        await inPod(scene(), ["nft", "delete", "rule", ...rule]);
+    for (const [what, verb, ...instead] of [
+      ["changed", "replace", "tcp", "flags", "syn", "accept"],
+      ["taken away", "delete"],
+    ] as const) {
+      test(`one rule ${what}`, async (t) => {
+        const took = await breaks("RulesChanged", async () => {
+          const rule = findRule(await inPod(scene(), ["nft", "-a", "list", "ruleset"]), REDIRECT_OUT);
+          await inPod(scene(), ["nft", verb, "rule", ...rule, ...instead]);
+        });
+        t.diagnostic(`told and mended after ${took} ms`);
       });
-      t.diagnostic(`told and mended after ${took} ms`);
-    });
+    }
 
     test("one listener closed", async (t) => {
       const took = await breaks("ListenersMissing", () => closeListeners(scene(), [15001]));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { until } from "@tulle/lab";
+import { type CommandError, until } from "@tulle/lab";
 import { BridgeCapture } from "../src/bridge-capture.ts";
 import { ECHO_PORTS, type EchoOptions, echo } from "../src/echo.ts";
 import type { HeldConnection } from "../src/held-connection.ts";
@@ -14,6 +14,8 @@ export const FAILING = "failing";
 const PATIENCE_MS = 60_000;
 /** From a pod that may start to one that is Ready: kubelet tries a failed sandbox again after some ten seconds. */
 const START_LIMIT_MS = 120_000;
+/** A second, and as much again for each of the programs that ask. */
+export const AT_ONCE_MS = 3000;
 const DEPLOYMENTS = ["caller", "near", "far", "peer"] as const;
 
 interface EventList {
@@ -64,7 +66,7 @@ export class Scene {
       this.#services.set(name, service?.spec.clusterIP ?? assert.fail(`there is no service ${name}`));
     }
     for (const name of ["near", "far", "peer", "either"]) await this.served(this.url(name));
-    await this.policyHolds();
+    await until(() => this.policyHolds().then(() => true), { what: "the policy to be in force", timeoutMs: 30_000 });
   }
 
   async remove(): Promise<void> {
@@ -130,11 +132,10 @@ export class Scene {
     if (answer !== undefined) assert.fail(`${url} was to be refused, but answered ${answer}`);
   }
 
-  /** The policy that was there before is in force. */
+  /** Asks once: the port that policy closes is refused at far, and answers at peer, which the policy does not concern. */
   async policyHolds(): Promise<void> {
-    await until(() => this.refused(this.url("far", ECHO_PORTS.serverFirst)).then(() => true), {
-      what: "port 9001 to be refused",
-    });
+    assert.match(await this.#greeting("peer"), /^hello from peer-/);
+    await assert.rejects(this.#greeting("far"), (error: CommandError) => /reset|EOF|refused/.test(error.stderr));
   }
 
   /** From now on nobody of the namespace may connect to an app. Resolves when the API server has it. */
@@ -144,6 +145,13 @@ export class Scene {
 
   async allow(app: string): Promise<void> {
     await this.cluster.delete(denial(app));
+  }
+
+  /** Waits until the change is seen on another node or this one, within what "at once" means here. In milliseconds. */
+  async takesEffectAtOnce(app: string, refused: boolean): Promise<number> {
+    const took = await this.takesEffect(app, refused);
+    assert.ok(took < AT_ONCE_MS, `it took ${Math.round(took)} ms`);
+    return took;
   }
 
   /** Waits until the change is seen, and says how long that took, in milliseconds. */
@@ -211,6 +219,12 @@ export class Scene {
     await wire.stop();
     assert.deepEqual(wire.seenOn(this.marker), []);
     assert.ok((wire.payloads().nodes ?? 0) > 0, "nothing was captured");
+  }
+
+  /** What the server says that speaks first. */
+  #greeting(to: string): Promise<string> {
+    const address = `tcp://${this.#address(to)}:${ECHO_PORTS.serverFirst}`;
+    return this.cluster.execDirectly(this.caller, ["/labbox", "marker", "-timeout=3s", address, "hello"]);
   }
 
   #address(to: string | PodObject): string {

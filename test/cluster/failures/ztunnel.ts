@@ -8,6 +8,7 @@ import type { Load } from "../src/load.ts";
 import { MESH_NAMESPACE } from "../src/mesh.ts";
 import { killContainer, Outage } from "../src/outage.ts";
 import { assertCut, assertHeld, assertNoneServed, type Cell, type GetScene, told } from "./row.ts";
+import { AT_ONCE_MS } from "./scene.ts";
 
 /** A second or two on a quiet machine: kubelet notices, Node starts, the snapshot comes. */
 const RECOVERY_LIMIT_MS = 20_000;
@@ -82,7 +83,9 @@ export function ztunnelRow(scene: GetScene, cell: Cell): void {
           .then(() => true),
       { what: "far to refuse" },
     );
-    t.diagnostic(`in force on the other node after ${Math.round(performance.now() - start)} ms`);
+    const took = performance.now() - start;
+    t.diagnostic(`in force on the other node after ${Math.round(took)} ms`);
+    assert.ok(took < AT_ONCE_MS, `it took ${Math.round(took)} ms`);
     await scene().deny("near");
     held = await scene().newPod({ name: "held-by-ztunnel", node: 1 });
     await scene().isHeldBack(held, /node agent could not enrol .*ztunnel/);
