@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { CommandError } from "@tulle/lab";
 import {
   ECHO_PORTS,
   type EchoAnswer,
@@ -7,25 +8,26 @@ import {
   ENROL,
   Mesh,
   type PodObject,
+  type Sample,
   type TestCluster,
 } from "../src/index.ts";
-
-export const NAMESPACE = "acceptance";
-/** Another namespace of the mesh. */
-export const ELSEWHERE = "acceptance-elsewhere";
-export const OUT_OF_MESH = { "istio.io/dataplane-mode": "none" } as const;
-/** Listens on the pod's loopback address only. */
-export const LOCAL_ONLY_PORT = ECHO_PORTS.tcp;
-
-/**
- * Applications of the acceptance tests:
- * `captured` two pods, one a node · `client` n1 · `stranger` n2, of another identity · `uncaptured` not in the mesh ·
- * `local` with one port that only its pod reaches · `visitor` in another namespace.
- */
-export type App = "captured" | "client" | "stranger" | "uncaptured" | "local" | "visitor";
+import {
+  type App,
+  APPS,
+  ELSEWHERE,
+  LOCAL_ONLY_PORT,
+  NAMESPACE,
+  namespaceOf,
+  OUT_OF_MESH,
+  type PolicyCondition,
+  reaches,
+  type Scene,
+} from "./scene.ts";
 
 /** The acceptance tests' applications on the cluster, and questions to them. */
-export class Applications {
+export class Applications implements Scene {
+  /** kube-proxy leads it on. */
+  readonly namedEndpoint = `uncaptured.${NAMESPACE}.svc.cluster.local`;
   readonly cluster: TestCluster;
   readonly mesh: Mesh;
   readonly #pods = new Map<App, readonly PodObject[]>();
@@ -77,49 +79,56 @@ export class Applications {
     return `${metadata.namespace}/${metadata.name}`;
   }
 
-  /** What the echo at the URL says to a pod of the app; throws when there is no answer. */
   async ask(app: App, url: string): Promise<EchoAnswer> {
     return echoAnswer(await this.get(app, url));
   }
 
-  /** Status and body. */
-  async get(app: App, url: string): Promise<string> {
-    return this.cluster.execDirectly(this.pod(app), ["/labbox", "get", "-timeout=3s", url]);
+  async get(app: App, ...urls: readonly string[]): Promise<string> {
+    return this.cluster.execDirectly(this.pod(app), ["/labbox", "get", "-timeout=3s", ...urls]);
   }
 
-  /** What comes back from a TCP echo. */
   async send(app: App, address: string, payload: string): Promise<string> {
     const command = ["/labbox", "marker", "-timeout=3s", `tcp://${address}`, payload];
     return (await this.cluster.execDirectly(this.pod(app), command)).trim();
   }
 
-  /** Whether a new connection of the app to `HOST:PORT` carries a line to and fro. */
-  async reaches(app: App, address: string): Promise<boolean> {
-    const isHttp = address.endsWith(`:${ECHO_PORTS.http}`) || address.endsWith(":80");
-    try {
-      await (isHttp ? this.get(app, `http://${address}/`) : this.send(app, address, "ping"));
-      return true;
-    } catch {
-      // Refused, reset, or no answer in time: all the same to a client.
-      return false;
-    }
+  reaches(app: App, address: string): Promise<boolean> {
+    return reaches(this, app, address);
   }
-}
 
-/** Of a pod, IPv4 first; ready for a URL. */
-export function hosts({ status }: PodObject): string[] {
-  return (status.podIPs ?? []).map(({ ip }) => (ip.includes(":") ? `[${ip}]` : ip));
-}
+  async lookUp(app: App, name: string): Promise<string[]> {
+    return (await this.cluster.execDirectly(this.pod(app), ["/labbox", "dns", name])).trim().split("\n");
+  }
 
-/** The address in `1.2.3.4:80` or `[::1]:80`. */
-export function hostOf(address: string): string {
-  return new URL(`http://${address}`).hostname.replace(/^\[|\]$/g, "");
-}
+  apply(...objects: readonly object[]): Promise<void> {
+    return this.cluster.apply(objects);
+  }
 
-const APPS: readonly App[] = ["captured", "client", "stranger", "uncaptured", "local", "visitor"];
+  delete(...objects: readonly object[]): Promise<void> {
+    return this.cluster.delete(objects);
+  }
 
-function namespaceOf(app: App): string {
-  return app === "visitor" ? ELSEWHERE : NAMESPACE;
+  async clusterIPs(service: string): Promise<readonly string[]> {
+    const path = `/api/v1/namespaces/${NAMESPACE}/services/${service}`;
+    return (await this.cluster.get<{ spec: { clusterIPs: string[] } }>(path))?.spec.clusterIPs ?? [];
+  }
+
+  async policyConditions(name: string): Promise<readonly PolicyCondition[]> {
+    const path = `/apis/security.istio.io/v1/namespaces/${NAMESPACE}/authorizationpolicies/${name}`;
+    const policy = await this.cluster.get<{ status?: { conditions?: readonly PolicyCondition[] } }>(path);
+    return policy?.status?.conditions ?? [];
+  }
+
+  troubles(): Promise<string> {
+    return this.mesh.tulle(["status"]).then(
+      (text) => assert.fail(`no trouble: ${text}`),
+      (error: CommandError) => error.stdout,
+    );
+  }
+
+  async ztunnelMetrics(prefix: string): Promise<Sample[]> {
+    return (await Promise.all([1, 2].map((node) => this.mesh.ztunnelMetrics(node, prefix)))).flat();
+  }
 }
 
 function namespaceObject(name: string): object {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ECHO_PORTS, type Load, MESH_NAMESPACE } from "../src/index.ts";
-import { type Applications, NAMESPACE, OUT_OF_MESH } from "./applications.ts";
+import type { Applications } from "./applications.ts";
+import { NAMESPACE, OUT_OF_MESH } from "./scene.ts";
 
 /** Forty milliseconds between requests, as upstream asks for it. */
 const RATE = 25;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { until } from "@tulle/lab";
 import { ECHO_PORTS, type Sample } from "../src/index.ts";
-import { type App, type Applications, hosts, NAMESPACE } from "./applications.ts";
+import { type App, hosts, NAMESPACE, type Scene } from "./scene.ts";
 
 /** From which addresses of hosts are taken that have none of their own. */
 const OWN_V4 = /^240\.240\.\d+\.\d+$/;
@@ -14,33 +14,25 @@ const HTTP_PORT = { number: 80, name: "http", protocol: "HTTP", targetPort: ECHO
 const OUTSIDE = { app: "uncaptured" };
 
 /** Names that ztunnel knows, and hosts that users describe by ServiceEntry and WorkloadEntry. */
-export function nameTests(apps: () => Applications): void {
-  const lookUp = async (app: App, name: string) => {
-    const said = await apps().cluster.execDirectly(apps().pod(app), ["/labbox", "dns", name]);
-    return said.trim().split("\n");
-  };
+export function nameTests(apps: () => Scene): void {
+  const lookUp = (app: App, name: string) => apps().lookUp(app, name);
+  const sum = (samples: readonly Sample[]) => samples.reduce((total, { value }) => total + value, 0);
   const answered = async () => {
-    const pages = await Promise.all([1, 2].map((node) => apps().mesh.ztunnelMetrics(node, "istio_dns_requests_total")));
-    return pages
-      .flat()
-      .filter(({ labels }: Sample) => labels.source_canonical_service === "client")
-      .reduce((total, { value }) => total + value, 0);
+    const samples = await apps().ztunnelMetrics("istio_dns_requests_total");
+    return sum(samples.filter(({ labels }) => labels.source_canonical_service === "client"));
   };
-  const reach = (host: string) =>
-    apps().cluster.waitForEndpoint({
-      from: apps().reference("client"),
-      url: `http://${host}/`,
-      answer: '"pod":"uncaptured-',
+  const reach = (host: string, app: App = "uncaptured") =>
+    until(async () => (await apps().get("client", `http://${host}/`)).includes(`"pod":"${app}-`), {
+      what: `${host} to lead to ${app}`,
+      ...DNS_LIMIT,
     });
 
   describe("names", () => {
     test("of services are answered by ztunnel, short and long, in both families", async () => {
-      const service = await apps().cluster.get<{ spec: { clusterIPs: string[] } }>(
-        `/api/v1/namespaces/${NAMESPACE}/services/captured`,
-      );
+      const expected = await apps().clusterIPs("captured");
       const before = await answered();
       for (const name of ["captured", `captured.${NAMESPACE}`, `captured.${NAMESPACE}.svc.cluster.local`]) {
-        assert.deepEqual(new Set(await lookUp("client", name)), new Set(service?.spec.clusterIPs), name);
+        assert.deepEqual(new Set(await lookUp("client", name)), new Set(expected), name);
       }
       assert.ok((await answered()) > before);
     });
@@ -55,10 +47,7 @@ export function nameTests(apps: () => Applications): void {
     });
 
     test("that ztunnel does not know are asked of the cluster's own DNS, whose answer counts", async () => {
-      const asked = async () =>
-        (await Promise.all([1, 2].map((node) => apps().mesh.ztunnelMetrics(node, "istio_dns_upstream_requests_total"))))
-          .flat()
-          .reduce((total, { value }) => total + value, 0);
+      const asked = async () => sum(await apps().ztunnelMetrics("istio_dns_upstream_requests_total"));
       const before = await asked();
       await assert.rejects(lookUp("client", `nobody.${NAMESPACE}.svc.cluster.local`), /no such host/);
       assert.ok((await asked()) > before);
@@ -79,15 +68,15 @@ export function nameTests(apps: () => Applications): void {
       spec: { address },
     });
     const outside = () => hosts(apps().pod("uncaptured"))[0] ?? assert.fail();
-    const serviceName = `uncaptured.${NAMESPACE}.svc.cluster.local`;
+    const named = () => apps().namedEndpoint;
     const made: object[] = [];
     const apply = async (...objects: object[]) => {
       made.push(...objects);
-      await apps().cluster.apply(objects);
+      await apps().apply(...objects);
     };
 
     after(async () => {
-      if (made.length > 0) await apps().cluster.delete(made);
+      if (made.length > 0) await apps().delete(...made);
     });
 
     for (const location of ["MESH_INTERNAL", "MESH_EXTERNAL"]) {
@@ -123,17 +112,13 @@ export function nameTests(apps: () => Applications): void {
         }),
       );
       await reach("pods-outside.example.com");
-      await apps().cluster.waitForEndpoint({
-        from: apps().reference("client"),
-        url: "http://pods-inside.example.com/",
-        answer: '"pod":"stranger-',
-      });
+      await reach("pods-inside.example.com", "stranger");
     });
 
     test("reaches endpoints that are names, looked up by ztunnel", async () => {
       await apply(
-        entry("by-name", { location: "MESH_EXTERNAL", resolution: "DNS", endpoints: [{ address: serviceName }] }),
-        workloadEntry("named", serviceName, { entry: "named" }),
+        entry("by-name", { location: "MESH_EXTERNAL", resolution: "DNS", endpoints: [{ address: named() }] }),
+        workloadEntry("named", named(), { entry: "named" }),
         entry("named", {
           location: "MESH_EXTERNAL",
           resolution: "DNS",
@@ -148,7 +133,7 @@ export function nameTests(apps: () => Applications): void {
       const object = entry("churned", {
         location: "MESH_EXTERNAL",
         resolution: "DNS",
-        endpoints: [{ address: serviceName }],
+        endpoints: [{ address: named() }],
       });
       for (const time of ["first", "second"]) {
         await apply(object);
@@ -159,7 +144,7 @@ export function nameTests(apps: () => Applications): void {
         assert.ok(found.some((ip) => OWN_V4.test(ip)) && found.some((ip) => OWN_V6.test(ip)), found.join());
         await reach("churned.example.com");
         await assert.rejects(lookUp("uncaptured", "churned.example.com"));
-        await apps().cluster.delete(object);
+        await apps().delete(object);
         await until(
           () =>
             lookUp("client", "churned.example.com").then(

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
-import { type CommandError, until } from "@tulle/lab";
+import { until } from "@tulle/lab";
 import { ECHO_PORTS, MESH_NAMESPACE } from "../src/index.ts";
-import { type App, type Applications, ELSEWHERE, hosts, NAMESPACE } from "./applications.ts";
+import { type App, ELSEWHERE, hosts, NAMESPACE, type Scene } from "./scene.ts";
 
 const HTTP = ECHO_PORTS.http;
 const TCP = ECHO_PORTS.tcp;
@@ -89,7 +89,7 @@ const when = (key: string, ...values: string[]) => ({ when: [{ key, values }] })
 /** Each lets somebody in and keeps somebody out. */
 const AUTHORIZATION: readonly {
   readonly what: string;
-  readonly spec: (apps: Applications) => object;
+  readonly spec: (apps: Scene) => object;
   readonly expected: Expected;
 }[] = [
   {
@@ -159,19 +159,8 @@ const AUTHORIZATION: readonly {
   },
 ];
 
-interface PolicyObject {
-  readonly status?: {
-    readonly conditions?: readonly {
-      readonly type: string;
-      readonly status: string;
-      readonly reason: string;
-      readonly message: string;
-    }[];
-  };
-}
-
 /** Who may speak to whom, by what ztunnel can see. */
-export function policyTests(apps: () => Applications): void {
+export function policyTests(apps: () => Scene): void {
   /** Waits until both pods of `captured` let in just who they should, at both of their addresses. */
   const becomes = async (expected: Expected) => {
     const questions = Object.entries(expected).flatMap(([port, clients]) =>
@@ -194,11 +183,7 @@ export function policyTests(apps: () => Applications): void {
   const open: Expected = { [HTTP]: { client: true, uncaptured: true }, [TCP]: { client: true, uncaptured: true } };
   const condition = (type: string, reason: string) =>
     until(
-      async () => {
-        const path = `/apis/security.istio.io/v1/namespaces/${NAMESPACE}/authorizationpolicies/tried`;
-        const { status } = (await apps().cluster.get<PolicyObject>(path)) ?? {};
-        return status?.conditions?.find((one) => one.type === type && one.reason === reason);
-      },
+      async () => (await apps().policyConditions("tried")).find((one) => one.type === type && one.reason === reason),
       { what: `${type} for the reason ${reason}` },
     );
 
@@ -210,14 +195,14 @@ export function policyTests(apps: () => Applications): void {
     ];
 
     after(async () => {
-      await apps().cluster.delete(policies());
+      await apps().delete(...policies());
       await becomes(open);
     });
 
     for (const { what, mesh, namespace, workload, ports, plaintext } of PEER_AUTHENTICATION) {
       const found = Object.entries(plaintext).map(([port, isOpen]) => `${port} ${isOpen ? "open" : "closed"}`);
       test(`${what}: plaintext finds ${found.join(", ")}, mutual TLS all open`, async () => {
-        await apps().cluster.apply(policies(mesh, namespace, workload, ports));
+        await apps().apply(...policies(mesh, namespace, workload, ports));
         const expected = Object.entries(plaintext).map(([port, uncaptured]) => [port, { uncaptured, client: true }]);
         await becomes(Object.fromEntries(expected) as Expected);
       });
@@ -233,34 +218,34 @@ export function policyTests(apps: () => Applications): void {
     });
 
     after(async () => {
-      await apps().cluster.delete(policy({}));
+      await apps().delete(policy({}));
       await becomes(open);
     });
 
     for (const { what, spec, expected } of AUTHORIZATION) {
       test(what, async () => {
-        await apps().cluster.apply(policy(spec(apps())));
+        await apps().apply(policy(spec(apps())));
         await becomes(expected);
       });
     }
 
     test("that needs HTTP is enforced more strictly, never less, and says so", async () => {
-      await apps().cluster.apply(
+      await apps().apply(
         policy(deny({ ...source({ principals: [principal("client")] }), ...operation({ methods: ["GET"] }) })),
       );
       await becomes({ [HTTP]: { client: false, stranger: true }, [TCP]: { client: false, stranger: true } });
       const { status, message } = await condition("ZtunnelAccepted", "UnsupportedValue");
       assert.equal(status, "True");
       assert.match(message, /methods/);
-      await assert.rejects(apps().mesh.tulle(["status"]), (error: CommandError) => {
-        assert.match(error.stdout, /AuthorizationPolicy +acceptance +tried +ZtunnelAccepted=True +UnsupportedValue/);
-        return true;
-      });
+      assert.match(
+        await apps().troubles(),
+        /AuthorizationPolicy +acceptance +tried +ZtunnelAccepted=True +UnsupportedValue/,
+      );
     });
 
     test("that is attached to a service is no business of ztunnel, and says that nothing enforces it", async () => {
       const targetRefs = [{ group: "", kind: "Service", name: "captured" }];
-      await apps().cluster.apply(policy({ targetRefs, action: "DENY", rules: [{}] }));
+      await apps().apply(policy({ targetRefs, action: "DENY", rules: [{}] }));
       assert.equal((await condition("WaypointAccepted", "AncestorNotBound")).status, "False");
       await becomes(open);
     });
