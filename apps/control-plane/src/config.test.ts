@@ -10,6 +10,7 @@ test("with nothing set the control plane is istiod of istio-system", () => {
   assert.equal(readConfig({}, { ipv6: false }).listen.host, "0.0.0.0");
   assert.deepEqual(config.auth.audiences, ["istio-ca"]);
   assert.equal(config.auth.trustedNodeAccounts.size, 0, "nobody may impersonate");
+  assert.deepEqual([...config.enrolment.excludeNamespaces], ["kube-system"]);
   assert.equal(config.ca.defaultTtlMs, 24 * 3_600_000);
   assert.equal(config.ca.maxTtlMs, 90 * 24 * 3_600_000);
   assert.equal(config.ca.rootDirectory, "/etc/cacerts");
@@ -27,11 +28,16 @@ test("what a chart sets is read", () => {
     DEFAULT_WORKLOAD_CERT_TTL: "12h0m0s",
     MAX_WORKLOAD_CERT_TTL: "48h",
     ISTIOD_CUSTOM_HOST: "istiod.example,10.0.0.1",
+    AMBIENT_ENABLEMENT_SELECTOR: "- podSelector: {matchLabels: {mesh: 'yes'}}",
+    EXCLUDE_NAMESPACES: "kube-system, ci",
     TULLE_SECURE_GRPC_PORT: "0",
   });
   assert.equal(config.revision, "default");
   assert.deepEqual([...config.auth.trustedNodeAccounts], ["mesh/ztunnel", "kube-system/ztunnel"]);
   assert.deepEqual(config.auth.audiences, ["istio-ca", "other"]);
+  assert.deepEqual(config.enrolment.selectors[0]?.podSelector.matchLabels, { mesh: "yes" });
+  assert.deepEqual([...config.enrolment.excludeNamespaces], ["kube-system", "ci"]);
+  assert.equal(config.enrolment.systemNamespace, "mesh");
   assert.equal(config.ca.defaultTtlMs, 12 * 3_600_000);
   assert.deepEqual(config.ca.customHosts, ["istiod.example", "10.0.0.1"]);
   assert.equal(config.listen.secureGrpcPort, 0);
@@ -39,6 +45,8 @@ test("what a chart sets is read", () => {
 
 test("everything that is wrong is told at once", () => {
   const environment = {
+    AMBIENT_ENABLEMENT_SELECTOR: "[{podSelektor: {}}]",
+    EXCLUDE_NAMESPACES: "a,,b",
     CA_TRUSTED_NODE_ACCOUNTS: "ztunnel",
     DEFAULT_WORKLOAD_CERT_TTL: "tomorrow",
     TULLE_HTTP_PORT: "99999",

@@ -4,10 +4,18 @@ import {
   CONTROL_PLANE_PORT,
   DEFAULT_CLUSTER_ID,
   MeshError,
+  messageOf,
   SYSTEM_NAMESPACE,
   TOKEN_AUDIENCE,
 } from "@tulle/base";
+import {
+  DEFAULT_ENABLEMENT,
+  type EnrolmentSettings,
+  readEnablement,
+  readExcludedNamespaces,
+} from "@tulle/base/enrolment";
 import { type LogFormat, LogFilter } from "@tulle/telemetry";
+import { parse } from "yaml";
 import { DEFAULT_VIP_RANGES } from "./vip/vip-controller.ts";
 import type { VipRanges } from "./vip/vip-registry.ts";
 import { type Environment, EnvironmentReader } from "./environment.ts";
@@ -25,6 +33,8 @@ export interface Config {
   readonly listen: ListenConfig;
   readonly auth: AuthConfig;
   readonly ca: CaConfig;
+  /** Which pods may have certificates: what the node agents are given too. */
+  readonly enrolment: EnrolmentSettings;
   /** Addresses that hosts of ServiceEntries are given. */
   readonly vip: { readonly enabled: boolean; readonly ranges: VipRanges };
   /** Changes are gathered for so long from the first one on. */
@@ -100,6 +110,7 @@ export function readConfig(environment: Environment, { ipv6 = true }: ConfigSour
     },
     auth: readAuth(env),
     ca,
+    enrolment: readEnrolment(env, namespace),
     vip: readVip(env),
     batchWindowMs: env.duration("TULLE_BATCH_WINDOW", BATCH_WINDOW_MS, { min: 0, max: MAX_BATCH_WINDOW_MS }),
     maxStreamAgeMs: env.duration("TULLE_MAX_STREAM_AGE", STREAM_AGE_MS, { min: 1000, max: DAY_MS }),
@@ -141,6 +152,25 @@ function readCa(env: EnvironmentReader): CaConfig {
     env.problem("DEFAULT_WORKLOAD_CERT_TTL is more than MAX_WORKLOAD_CERT_TTL");
   }
   return ca;
+}
+
+/** As the node agent reads them. */
+function readEnrolment(env: EnvironmentReader, systemNamespace: string): EnrolmentSettings {
+  const read = <T>(name: string, from: (text: string | undefined) => T, fallback: T): T => {
+    try {
+      return from(env.text(name));
+    } catch (error) {
+      env.problem(`${name} cannot be read: ${messageOf(error)}`);
+      return fallback;
+    }
+  };
+  const selectors = (text: string | undefined) =>
+    text === undefined ? DEFAULT_ENABLEMENT : readEnablement(parse(text));
+  return {
+    selectors: read("AMBIENT_ENABLEMENT_SELECTOR", selectors, DEFAULT_ENABLEMENT),
+    excludeNamespaces: read("EXCLUDE_NAMESPACES", readExcludedNamespaces, new Set<string>()),
+    systemNamespace,
+  };
 }
 
 function readVip(env: EnvironmentReader): Config["vip"] {

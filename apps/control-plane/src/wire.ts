@@ -78,6 +78,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
 
   const index = new MeshIndex(meshConfig.settings);
   const pods = new PodIndex({
+    enrolment: config.enrolment,
     onGone: ({ metadata }) =>
       ads.disconnect(({ principal }) => principal.pod?.uid === metadata.uid, `its pod ${metadata.name} is gone`),
   });

@@ -1,8 +1,13 @@
 import { canonicalIp, isIpv6, type LogLevel, MeshError, messageOf, SYSTEM_NAMESPACE } from "@tulle/base";
+import {
+  DEFAULT_ENABLEMENT,
+  type EnablementSelector,
+  readEnablement,
+  readExcludedNamespaces,
+} from "@tulle/base/enrolment";
 import { DEFAULT_PROBE_IPS } from "@tulle/linux";
 import { parse } from "yaml";
 import { EnvironmentReader } from "./environment.ts";
-import { DEFAULT_ENABLEMENT, type EnablementSelector, readEnablement } from "./enrolment/selector.ts";
 
 /** Everything that the environment decides, read once (spec: control-plane §7.10; names with TULLE_ are ours). */
 export interface Config {
@@ -61,7 +66,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   const config: Config = {
     nodeName: reader.required("NODE_NAME", "the name of this node, from spec.nodeName of the agent's own pod"),
     systemNamespace: reader.text("SYSTEM_NAMESPACE") ?? SYSTEM_NAMESPACE,
-    excludeNamespaces: new Set((reader.text("EXCLUDE_NAMESPACES") ?? "kube-system").split(",").map((s) => s.trim())),
+    excludeNamespaces: readExcluded(reader),
     enablement: readSelectors(reader),
     dnsCapture: reader.boolean("AMBIENT_DNS_CAPTURE", true),
     ipv6: reader.boolean("AMBIENT_IPV6", true),
@@ -81,7 +86,6 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     logLevel: reader.oneOf("LOG_LEVEL", ["debug", "info", "warn", "error"], "info"),
     logFormat: reader.oneOf("LOG_FORMAT", ["plain", "json"], "plain"),
   };
-  if (config.excludeNamespaces.has("")) reader.problem("EXCLUDE_NAMESPACES holds an empty name");
   if (reader.problems.length === 0) return config;
   throw new MeshError(`the configuration is not usable:\n${reader.problems.map((text) => `- ${text}`).join("\n")}`, {
     code: "INVALID_CONFIG",
@@ -98,6 +102,15 @@ function readSelectors(reader: EnvironmentReader): readonly EnablementSelector[]
   } catch (error) {
     reader.problem(`AMBIENT_ENABLEMENT_SELECTOR cannot be read: ${messageOf(error)}`);
     return DEFAULT_ENABLEMENT;
+  }
+}
+
+function readExcluded(reader: EnvironmentReader): ReadonlySet<string> {
+  try {
+    return readExcludedNamespaces(reader.text("EXCLUDE_NAMESPACES"));
+  } catch (error) {
+    reader.problem(`EXCLUDE_NAMESPACES cannot be read: ${messageOf(error)}`);
+    return new Set();
   }
 }
 

@@ -9,7 +9,7 @@ export const SYSTEM_NAMESPACE = "istio-system";
 export const DEFAULT_CLUSTER_ID = "Kubernetes";
 export const DEFAULT_TRUST_DOMAIN = "cluster.local";
 
-/** Pod or Namespace: `ambient` or `none`; the pod's own wins. Read by the node agent. */
+/** Pod or Namespace: `ambient` or `none`; the pod's own wins. Read by node agent and control plane. */
 export const DATAPLANE_MODE_LABEL = "istio.io/dataplane-mode";
 /** Pod: `enabled` (captured, ztunnel serves it) or `pending` (rules are there, ztunnel is not). Written by the node agent. */
 export const REDIRECTION_ANNOTATION = "ambient.istio.io/redirection";

@@ -1,12 +1,10 @@
-import {
-  DATAPLANE_MODE_LABEL,
-  LEAVING_ANNOTATION,
-  REDIRECTION_ANNOTATION,
-  SIDECAR_STATUS_ANNOTATION,
-} from "@tulle/base";
+import { LEAVING_ANNOTATION, REDIRECTION_ANNOTATION } from "@tulle/base";
+import { decide, type EnrolmentSettings } from "@tulle/base/enrolment";
 import type { Namespace, Pod } from "@tulle/store";
 
-export interface PodIndexEvents {
+export interface PodIndexOptions {
+  /** As the node agents have them. */
+  readonly enrolment: EnrolmentSettings;
   /** The pod is gone, or another one has taken its name. */
   onGone?(pod: Pod): void;
 }
@@ -16,15 +14,15 @@ const MAX_WAITERS = 1_000;
 
 /** The pods of the mesh by name, and by node and service account; kept up to date pod by pod. */
 export class PodIndex {
-  readonly #events: PodIndexEvents;
+  readonly #options: PodIndexOptions;
   readonly #pods = new Map<string, Pod>();
   /** Names of pods by `node namespace/serviceaccount`, and by `namespace/serviceaccount`. */
   readonly #byAccount = new Map<string, Set<string>>();
   readonly #namespaces = new Map<string, Namespace>();
   readonly #waiters = new Set<() => void>();
 
-  constructor(events: PodIndexEvents = {}) {
-    this.#events = events;
+  constructor(options: PodIndexOptions) {
+    this.#options = options;
   }
 
   get size(): number {
@@ -55,7 +53,7 @@ export class PodIndex {
       if (names === undefined) this.#byAccount.set(account, new Set([key]));
       else names.add(key);
     }
-    if (old !== undefined && old.metadata.uid !== pod.metadata.uid) this.#events.onGone?.(old);
+    if (old !== undefined && old.metadata.uid !== pod.metadata.uid) this.#options.onGone?.(old);
     this.#wake();
   }
 
@@ -65,7 +63,7 @@ export class PodIndex {
     if (old === undefined) return;
     this.#unlink(key, old);
     this.#pods.delete(key);
-    this.#events.onGone?.(old);
+    this.#options.onGone?.(old);
   }
 
   putNamespace(namespace: Namespace): void {
@@ -78,17 +76,17 @@ export class PodIndex {
   }
 
   /**
-   * Whether a pod is to be captured, by its labels or its namespace's, or still is, by what the node agent has noted on it
-   * (the note comes only after ztunnel's first request for a certificate).
+   * Whether a pod is to be captured, by the node agents' own decision, or still is, by what one of them has noted on it
+   * (the note comes only after ztunnel's first request for a certificate). Not while its namespace is not known.
    */
   isEnrolled(pod: Pod): boolean {
-    const { labels, annotations, namespace = "" } = pod.metadata;
-    const noted = annotations?.[REDIRECTION_ANNOTATION];
-    if (noted === "enabled" || noted === "pending" || annotations?.[LEAVING_ANNOTATION] !== undefined) return true;
-    if (pod.spec?.hostNetwork === true || annotations?.[SIDECAR_STATUS_ANNOTATION] !== undefined) return false;
-    const own = labels?.[DATAPLANE_MODE_LABEL];
-    const inherited = this.#namespaces.get(namespace)?.metadata.labels?.[DATAPLANE_MODE_LABEL];
-    return own === "ambient" || (own !== "none" && inherited === "ambient");
+    // Such a pod is never captured, whatever is written on it.
+    if (pod.spec?.hostNetwork === true) return false;
+    const { annotations, namespace = "" } = pod.metadata;
+    if (annotations?.[REDIRECTION_ANNOTATION] === "enabled" || annotations?.[LEAVING_ANNOTATION] !== undefined) {
+      return true;
+    }
+    return decide(pod, this.#namespaces.get(namespace), this.#options.enrolment).kind === "enrol";
   }
 
   /**

@@ -48,6 +48,52 @@ test("a pod counts by its own label, its namespace's, or what the agent has note
   }
 });
 
+test("which pods are in the mesh is the installation's to say, here as at the node agents", async () => {
+  const selectors = [
+    { podSelector: { matchLabels: { mesh: "yes" } }, namespaceSelector: { matchLabels: { tier: "front" } } },
+  ];
+  await using mesh = await TestMesh.start({
+    env: { AMBIENT_ENABLEMENT_SELECTOR: JSON.stringify(selectors), EXCLUDE_NAMESPACES: "ci, storage" },
+  });
+  const token = await mesh.token(mesh.putZtunnel("n1"));
+  for (const name of ["web", "ci"]) mesh.putNamespace(name, { tier: "front" });
+  mesh.putNamespace("back");
+  mesh.putNamespace("kube-system", { tier: "front" });
+  const labels = { mesh: "yes" };
+  const ambient = { "istio.io/dataplane-mode": "ambient" };
+  const annotations = { "ambient.istio.io/redirection": "enabled" };
+  const cases: readonly (readonly [string, Parameters<TestMesh["putPod"]>[0], boolean])[] = [
+    ["fits", { name: "p", namespace: "web", labels }, true],
+    ["namespace that is excluded by default only", { name: "p", namespace: "kube-system", labels }, true],
+    ["the default's label", { name: "p", namespace: "shop", labels: ambient }, false],
+    ["namespace that does not fit", { name: "p", namespace: "back", labels }, false],
+    ["excluded namespace", { name: "p", namespace: "ci", labels }, false],
+    ["namespace that is not known", { name: "p", namespace: "nowhere", labels }, false],
+    ["with a sidecar", { name: "p", namespace: "web", labels, annotations: { "sidecar.istio.io/status": "" } }, false],
+    ["on the host's network", { name: "p", namespace: "web", labels, annotations, hostNetwork: true }, false],
+  ];
+  for (const [index, [what, pod, may]] of cases.entries()) {
+    const serviceAccount = `account-${index}`;
+    mesh.putPod({ ...pod, name: serviceAccount, account: serviceAccount });
+    const asked = mesh.certificate(token, { ...CART, namespace: pod.namespace ?? "", serviceAccount });
+    if (may) await asked;
+    else assert.match((await refused(mesh, asked)).logged, /is in the mesh/, what);
+  }
+});
+
+test("an ambient pod of an excluded namespace gets none unless it is still captured", async () => {
+  await using mesh = await TestMesh.start();
+  mesh.putNamespace("kube-system", { "istio.io/dataplane-mode": "ambient" });
+  const token = await mesh.token(mesh.putZtunnel("n1"));
+  const pod = { name: "dns", namespace: "kube-system", account: "dns" };
+  const wanted = { ...CART, namespace: "kube-system", serviceAccount: "dns" };
+  mesh.putPod(pod);
+  const { logged } = await refused(mesh, mesh.certificate(token, wanted));
+  assert.match(logged, /no pod of this account on node n1 is in the mesh \(dns\)/);
+  mesh.putPod({ ...pod, annotations: { "ambient.istio.io/redirection": "enabled" } });
+  await mesh.certificate(token, wanted);
+});
+
 test("a pod that the watch brings a moment later is waited for", async () => {
   await using mesh = await TestMesh.start();
   const token = await mesh.token(mesh.putZtunnel("n1"));

@@ -120,6 +120,7 @@ export class TestMesh implements AsyncDisposable {
     readonly ip?: string;
     readonly uid?: string;
     readonly phase?: string;
+    readonly hostNetwork?: boolean;
     readonly labels?: Readonly<Record<string, string>>;
     readonly annotations?: Readonly<Record<string, string>>;
   }): Pod {
@@ -134,7 +135,7 @@ export class TestMesh implements AsyncDisposable {
         labels: pod.labels ?? {},
         annotations: pod.annotations ?? {},
       },
-      spec: { nodeName: node, serviceAccountName: account },
+      spec: { nodeName: node, serviceAccountName: account, hostNetwork: pod.hostNetwork ?? false },
       status: { phase, podIP: ip, conditions: [{ type: "Ready", status: "True" }] },
     });
   }

@@ -1,4 +1,5 @@
-import { DATAPLANE_MODE_LABEL, DEFAULT_TRUST_DOMAIN, formatIdentity, REDIRECTION_ANNOTATION } from "@tulle/base";
+import { DEFAULT_TRUST_DOMAIN, formatIdentity, REDIRECTION_ANNOTATION, SYSTEM_NAMESPACE } from "@tulle/base";
+import { decide, DEFAULT_ENABLEMENT, DEFAULT_EXCLUDED_NAMESPACES, type EnrolmentSettings } from "@tulle/base/enrolment";
 import { type Condition, type KubeObject, type OwnerReference, POD, type ResourceKind } from "@tulle/store";
 import type { Container, Metadata, PodSpec } from "../resources/kinds.ts";
 
@@ -83,12 +84,14 @@ export function resolvePort(containers: readonly Container[], port: number | str
   return undefined;
 }
 
-/** Asked into the mesh: by the pod, or by its namespace and the pod does not opt out (spec: control-plane §1.1). */
-export function wantsMesh(
-  podLabels: Readonly<Record<string, string>>,
-  namespaceLabels: Readonly<Record<string, string>> | undefined,
-): boolean {
-  const own = podLabels[DATAPLANE_MODE_LABEL];
-  if (own === "ambient") return true;
-  return own !== "none" && namespaceLabels?.[DATAPLANE_MODE_LABEL] === "ambient";
+/** As node agent and control plane decide, who are given no other settings here. */
+const ENROLMENT: EnrolmentSettings = {
+  selectors: DEFAULT_ENABLEMENT,
+  excludeNamespaces: new Set(DEFAULT_EXCLUDED_NAMESPACES),
+  systemNamespace: SYSTEM_NAMESPACE,
+};
+
+/** The pod is to be captured. */
+export function wantsMesh(pod: Pod, namespace: KubeObject | undefined): boolean {
+  return decide({ metadata: pod.metadata }, namespace, ENROLMENT).kind === "enrol";
 }

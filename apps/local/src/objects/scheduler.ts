@@ -195,9 +195,9 @@ export class Scheduler {
     const containers = resolveContainers(pod, { address, hostIP }, images(), system?.appFolder);
     const writer = new StatusWriter({ store, kind: PODS, about: pod, log });
     const wanted = () => {
-      const { labels, namespace } = this.#records.get(key)?.pod.metadata ?? pod.metadata;
-      const home = objects().namespaces.find(({ metadata }) => metadata.name === namespace);
-      return wantsMesh(labels, home?.metadata.labels);
+      const now = this.#records.get(key)?.pod ?? pod;
+      const home = objects().namespaces.find(({ metadata }) => metadata.name === now.metadata.namespace);
+      return wantsMesh(now, home);
     };
     const handle = start({
       ...{ pod, containers, address, hostIP, serial: this.#serial++, wanted },

@@ -45,8 +45,8 @@ export async function podsReady({
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const { pods, namespaces } = objects();
-    const labels = new Map(namespaces.map(({ metadata }) => [metadata.name, metadata.labels]));
-    const toBeCaptured = ({ metadata }: Pod) => wantsMesh(metadata.labels, labels.get(metadata.namespace));
+    const homes = new Map(namespaces.map((namespace) => [namespace.metadata.name, namespace]));
+    const toBeCaptured = (pod: Pod) => wantsMesh(pod, homes.get(pod.metadata.namespace));
     const waiting = pods.filter((pod) => !isReady(pod) || (toBeCaptured(pod) && !isMeshed(pod)));
     if (signal.aborted) return;
     if (pods.length > 0 && waiting.length === 0) {
@@ -57,6 +57,7 @@ export async function podsReady({
     if (performance.now() > deadline) {
       throw new UserError(
         ["these pods did not become ready:", ...waiting.map((pod) => notReady(pod, logsFolder))].join("\n") + hint,
+        "mend what is said of them and start again; slow pods need more time: --ready-timeout SECONDS",
       );
     }
     await sleep(READY_POLL_MS, signal);

@@ -30,7 +30,7 @@ test("lists and addresses", () => {
     {
       ...POD,
       KUBERNETES_SERVICE_HOST: "fd00::1",
-      EXCLUDE_NAMESPACES: "kube-system, storage,",
+      EXCLUDE_NAMESPACES: "kube-system, storage",
       HOST_CNI_BIN_DIR: "/usr/lib/cni",
     },
     noFiles,

@@ -1,7 +1,12 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { parse } from "yaml";
-import { DEFAULT_ENABLEMENT, type EnablementSelector, readEnablement } from "../enrolment/selector.ts";
+import {
+  DEFAULT_ENABLEMENT,
+  type EnablementSelector,
+  readEnablement,
+  readExcludedNamespaces,
+} from "@tulle/base/enrolment";
 import { hostPathOf } from "./host-path.ts";
 
 /** Where the CNI plugin goes and what its entry says. Paths are as the node agent's container sees them, unless called host's. */
@@ -36,7 +41,6 @@ const DEFAULT_BIN_DIR = "/host/opt/cni/bin";
 const DEFAULT_HOST_BIN_DIR = "/opt/cni/bin";
 const DEFAULT_CONF_DIR = "/host/etc/cni/net.d";
 const DEFAULT_RUN_DIR = "/var/run/istio-cni";
-const DEFAULT_EXCLUDED = "kube-system";
 const PLUGIN_FOLDER = "/app/cni";
 const SERVICE_ACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount";
 /** The token is as good as the agent's account: nobody but root reads it. */
@@ -68,10 +72,7 @@ export function readInstallerConfig(
     serviceAccountDir: SERVICE_ACCOUNT_DIR,
     apiServer: apiServerOf(text("KUBERNETES_SERVICE_HOST"), text("KUBERNETES_SERVICE_PORT") ?? "443"),
     releaseNamespace,
-    excludedNamespaces: (environment.EXCLUDE_NAMESPACES ?? DEFAULT_EXCLUDED)
-      .split(",")
-      .map((name) => name.trim())
-      .filter((name) => name !== ""),
+    excludedNamespaces: [...readExcludedNamespaces(text("EXCLUDE_NAMESPACES"))],
     enablement: selectors === undefined ? DEFAULT_ENABLEMENT : readEnablement(parse(selectors)),
   };
 }

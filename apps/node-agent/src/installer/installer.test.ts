@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, test } from "node:test";
 import { type Log, silentLog, sleep } from "@tulle/base";
-import { DEFAULT_ENABLEMENT } from "../enrolment/selector.ts";
+import { DEFAULT_ENABLEMENT } from "@tulle/base/enrolment";
 import type { InstallerConfig } from "./config.ts";
 import { type Installer, startInstaller } from "./installer.ts";
 import type { PluginFiles } from "./plugin-files.ts";

@@ -1,4 +1,4 @@
-import type { LabelSelector } from "../enrolment/selector.ts";
+import type { LabelSelector } from "@tulle/base/enrolment";
 import type { InstallerConfig } from "./config.ts";
 import { type JsonObject, PLUGIN_TYPE } from "./network-list.ts";
 

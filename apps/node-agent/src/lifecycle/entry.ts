@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Log } from "@tulle/base";
 import { NamespaceProbe, type PodRuleOptions } from "@tulle/linux";
 import type { AgentPod } from "@tulle/zds";
-import type { EnrolmentSettings } from "../enrolment/decision.ts";
+import type { EnrolmentSettings } from "@tulle/base/enrolment";
 import type { RuleDefaults } from "../enrolment/rule-options.ts";
 import type { AgentMetrics } from "../metrics.ts";
 import type { NamespaceFolder, PodNamespace } from "../namespaces/namespace-folder.ts";

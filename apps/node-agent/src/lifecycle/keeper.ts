@@ -9,7 +9,7 @@ import {
 import { hasPodRules } from "@tulle/linux";
 import type { KubeObject } from "@tulle/store";
 import type { AgentPod } from "@tulle/zds";
-import { type Decision, decide } from "../enrolment/decision.ts";
+import { type Decision, decide } from "@tulle/base/enrolment";
 import { ruleOptions } from "../enrolment/rule-options.ts";
 import type { PodNamespace } from "../namespaces/namespace-folder.ts";
 import { annotationOf, ipsOf, isFinished, nameOf, newerOf, type Pod, uidOf } from "../objects.ts";

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { PID_ANNOTATION } from "@tulle/base";
 import type { PeerCredentials } from "@tulle/linux";
 import type { Store } from "@tulle/store";
-import { ZTUNNEL_APP } from "../enrolment/decision.ts";
+import { ZTUNNEL_APP } from "@tulle/base/enrolment";
 import { annotationOf, isFinished, PODS, type Pod, uidOf } from "../objects.ts";
 
 /** Who may connect to ZDS: root, in this node's ztunnel pod. Nobody else is told of pods, or handed their namespaces. */

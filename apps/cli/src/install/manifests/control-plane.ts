@@ -22,6 +22,7 @@ import {
   REVISION,
   scrape,
 } from "./common.ts";
+import { enrolmentEnvironment } from "./node-agent.ts";
 import { clusterGrant, namespaceGrant, READ, serviceAccount } from "./rbac.ts";
 
 /** Deployment and Service istiod (spec: control-plane §9). */
@@ -192,6 +193,7 @@ function container(input: ManifestInput): object {
         ["DOMAIN_SUFFIX", values["global.proxy.clusterDomain"]],
         ["TOKEN_AUDIENCES", TOKEN_AUDIENCE],
         ["CA_TRUSTED_NODE_ACCOUNTS", `${ztunnelNamespace}/${values["pilot.trustedZtunnelName"]}`],
+        ...enrolmentEnvironment(values),
         ["TULLE_LOG", values["global.logging.level"]],
         ["LOG_FORMAT", values["global.logAsJson"] ? "json" : undefined],
       ],

@@ -57,6 +57,15 @@ test("every value finds its place", async () => {
   assertGolden("manifests/custom.yaml", await generate("-i", "mesh", ...sets.flatMap((set) => ["--set", set])));
 });
 
+test("control plane and node agent are told alike which pods are in the mesh", async () => {
+  const lists = [["cni.excludeNamespaces={ci,kube-system}"], ["cni.env.EXCLUDE_NAMESPACES=ci,kube-system"]];
+  for (const sets of lists) {
+    const text = await generate(...sets.flatMap((set) => ["--set", set]));
+    const told = [...text.matchAll(/name: EXCLUDE_NAMESPACES\n\s+value: (.*)/g)].map(([, value]) => value);
+    assert.deepEqual(told, ["ci,kube-system", "ci,kube-system"]);
+  }
+});
+
 test("the same values give the same bytes", async () => {
   assert.equal(await generate(), await generate());
 });

@@ -79,6 +79,19 @@ export function nodeAgentObjects(input: ManifestInput): KubeObject[] {
   ];
 }
 
+/** Which pods are captured; the control plane, which signs their certificates, is given the same. */
+export function enrolmentEnvironment(values: InstallValues): readonly (readonly [string, string | undefined])[] {
+  const selectors = values["cni.ambient.enablementSelectors"];
+  const own = values["cni.env"];
+  return [
+    ["EXCLUDE_NAMESPACES", own.EXCLUDE_NAMESPACES ?? values["cni.excludeNamespaces"].join(",")],
+    [
+      "AMBIENT_ENABLEMENT_SELECTOR",
+      own.AMBIENT_ENABLEMENT_SELECTOR ?? (selectors.length === 0 ? undefined : JSON.stringify(selectors)),
+    ],
+  ];
+}
+
 function daemonSet(input: ManifestInput): KubeObject {
   const { values, namespace } = input;
   const labels = { "k8s-app": NODE_AGENT, ...labelsOf(input, NODE_AGENT) };
@@ -124,7 +137,6 @@ function daemonSet(input: ManifestInput): KubeObject {
 function container(input: ManifestInput, host: HostFolders): object {
   const { values, namespace } = input;
   const confName = values["cni.cniConfFileName"];
-  const selectors = values["cni.ambient.enablementSelectors"];
   return {
     name: "install-cni",
     image: image(input, "node-agent"),
@@ -169,8 +181,7 @@ function container(input: ManifestInput, host: HostFolders): object {
         ["AMBIENT_DNS_CAPTURE", String(values["cni.ambient.dnsCapture"])],
         ["AMBIENT_IPV6", String(values["cni.ambient.ipv6"])],
         ["CNI_CONF_NAME", confName === "" ? undefined : confName],
-        ["EXCLUDE_NAMESPACES", values["cni.excludeNamespaces"].join(",")],
-        ["AMBIENT_ENABLEMENT_SELECTOR", selectors.length === 0 ? undefined : JSON.stringify(selectors)],
+        ...enrolmentEnvironment(values),
         ["LOG_LEVEL", values["cni.logging.level"] || values["global.logging.level"]],
         ["LOG_FORMAT", values["global.logAsJson"] ? "json" : undefined],
         ["MOUNTED_CNI_BIN_DIR", MOUNTED_BIN],

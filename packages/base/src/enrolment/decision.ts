@@ -1,13 +1,28 @@
-import { SIDECAR_STATUS_ANNOTATION } from "@tulle/base";
-import type { KubeObject } from "@tulle/store";
-import { annotationOf, type Pod } from "../objects.ts";
-import { type EnablementSelector, fits } from "./selector.ts";
+import { SIDECAR_STATUS_ANNOTATION } from "../well-known.ts";
+import { type EnablementSelector, fits, type Labels } from "./selector.ts";
 
 /** Whether a pod belongs into the mesh (spec: control-plane §1.1, §1.4): a pure function of pod, namespace and settings. */
+
+/** What of a Pod decides. */
+export interface EnrolmentPod {
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels?: Labels;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly spec?: { readonly hostNetwork?: boolean };
+}
+
+/** What of its Namespace decides. */
+export interface EnrolmentNamespace {
+  readonly metadata: { readonly labels?: Labels };
+}
 
 export interface EnrolmentSettings {
   readonly selectors: readonly EnablementSelector[];
   readonly excludeNamespaces: ReadonlySet<string>;
+  /** Where the mesh's own pods are. */
   readonly systemNamespace: string;
 }
 
@@ -20,14 +35,18 @@ export type Decision =
 
 /** Label of ztunnel's own pods. */
 export const ZTUNNEL_APP = { key: "app", value: "ztunnel" } as const;
-/** Name of the DaemonSet that this agent is a pod of; its pods' names begin so. */
+/** Name of the node agents' DaemonSet; its pods' names begin so. */
 export const AGENT_NAME = "istio-cni-node";
 
 /** `namespace`: the pod's, if it is known. */
-export function decide(pod: Pod, namespace: KubeObject | undefined, settings: EnrolmentSettings): Decision {
+export function decide(
+  pod: EnrolmentPod,
+  namespace: EnrolmentNamespace | undefined,
+  settings: EnrolmentSettings,
+): Decision {
   const home = pod.metadata.namespace ?? "";
   if (pod.spec?.hostNetwork === true) return leave("the pod uses the host's network");
-  if (annotationOf(pod, SIDECAR_STATUS_ANNOTATION) !== undefined) return leave("the pod has a sidecar");
+  if (pod.metadata.annotations?.[SIDECAR_STATUS_ANNOTATION] !== undefined) return leave("the pod has a sidecar");
   if (settings.excludeNamespaces.has(home)) return leave(`namespace ${home} is excluded`);
   if (home === settings.systemNamespace && pod.metadata.labels?.[ZTUNNEL_APP.key] === ZTUNNEL_APP.value) {
     return leave("the pod is a ztunnel");

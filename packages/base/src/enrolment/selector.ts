@@ -1,5 +1,5 @@
 /** Kubernetes label selectors (metav1.LabelSelector), and the list of them that says which pods are in the mesh. */
-import { DATAPLANE_MODE_LABEL } from "@tulle/base";
+import { DATAPLANE_MODE_LABEL } from "../well-known.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -35,12 +35,15 @@ export const DEFAULT_ENABLEMENT: readonly EnablementSelector[] = [
   },
 ];
 
+/** Never captured unless the installation says otherwise. */
+export const DEFAULT_EXCLUDED_NAMESPACES: readonly string[] = ["kube-system"];
+
 /** An empty selector fits everything. As in Kubernetes, `NotIn` fits objects without the label too. */
 export function fits(selector: LabelSelector, labels: Labels | undefined): boolean {
   return (
     Object.entries(selector.matchLabels).every(([key, value]) => labels?.[key] === value) &&
     selector.matchExpressions.every(({ key, operator, values }) => {
-      const value = labels?.[key];
+      const value = labels !== undefined && Object.hasOwn(labels, key) ? labels[key] : undefined;
       switch (operator) {
         case "In":
           return value !== undefined && values.includes(value);
@@ -68,6 +71,13 @@ export function readEnablement(value: unknown): EnablementSelector[] {
       namespaceSelector: readSelector(namespaceSelector, `[${index}].namespaceSelector`),
     };
   });
+}
+
+/** A comma list of names; undefined: the default. Throws RangeError when a name is empty. */
+export function readExcludedNamespaces(text: string | undefined): ReadonlySet<string> {
+  const names = text === undefined ? DEFAULT_EXCLUDED_NAMESPACES : text.split(",").map((name) => name.trim());
+  if (names.includes("")) throw new RangeError("it holds an empty name");
+  return new Set(names);
 }
 
 function readSelector(value: unknown, path: string): LabelSelector {

@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { KubeObject } from "@tulle/store";
-import type { Pod } from "../objects.ts";
-import { decide, type EnrolmentSettings } from "./decision.ts";
-import { DEFAULT_ENABLEMENT, type Labels, readEnablement } from "./selector.ts";
+import { decide, type EnrolmentNamespace, type EnrolmentPod, type EnrolmentSettings } from "./decision.ts";
+import { DEFAULT_ENABLEMENT, type Labels, readEnablement, readExcludedNamespaces } from "./selector.ts";
 
 const MODE = "istio.io/dataplane-mode";
 const SETTINGS: EnrolmentSettings = {
@@ -25,16 +23,12 @@ interface Case {
 function decisionOf(one: Case, settings = SETTINGS): string {
   const home = one.home ?? "default";
   const labels = { ...one.labels, ...(one.pod === undefined ? {} : { [MODE]: one.pod }) };
-  const pod: Pod = {
-    apiVersion: "v1",
-    kind: "Pod",
+  const pod: EnrolmentPod = {
     metadata: { name: one.name ?? "p", namespace: home, labels, annotations: one.annotations ?? {} },
     spec: { hostNetwork: one.hostNetwork ?? false },
   };
-  const namespace: KubeObject = {
-    apiVersion: "v1",
-    kind: "Namespace",
-    metadata: { name: home, labels: one.ns === undefined ? {} : { [MODE]: one.ns } },
+  const namespace: EnrolmentNamespace = {
+    metadata: { labels: one.ns === undefined ? {} : { [MODE]: one.ns } },
   };
   return decide(pod, namespace, settings).kind;
 }
@@ -62,7 +56,7 @@ for (const [what, one, kind] of CASES) {
 }
 
 test("without its namespace nothing can be said of a pod, except that some never belong into the mesh", () => {
-  const pod = (home: string): Pod => ({ apiVersion: "v1", kind: "Pod", metadata: { name: "p", namespace: home } });
+  const pod = (home: string): EnrolmentPod => ({ metadata: { name: "p", namespace: home } });
   assert.equal(decide(pod("default"), undefined, SETTINGS).kind, "unknown");
   assert.equal(decide(pod("kube-system"), undefined, SETTINGS).kind, "leave");
 });
@@ -79,6 +73,17 @@ test("other selectors than the default ones decide as Kubernetes reads them", ()
   assert.equal(decisionOf({ labels: { tier: "c" }, ns: "x" }, settings), "leave");
   assert.equal(decisionOf({ labels: { tier: "a" } }, settings), "leave");
   assert.equal(decisionOf({ pod: "ambient" }, settings), "leave");
+});
+
+test("a label that is only an object's own property by descent does not exist", () => {
+  const selectors = readEnablement([{ podSelector: { matchExpressions: [{ key: "toString", operator: "Exists" }] } }]);
+  assert.equal(decisionOf({}, { ...SETTINGS, selectors }), "leave");
+});
+
+test("excluded namespaces are a comma list", () => {
+  assert.deepEqual([...readExcludedNamespaces(undefined)], ["kube-system"]);
+  assert.deepEqual([...readExcludedNamespaces("a, b")], ["a", "b"]);
+  assert.throws(() => readExcludedNamespaces("a,,b"), /an empty name/);
 });
 
 test("a selector that is not understood is refused, whole", () => {
