@@ -79,6 +79,37 @@ describe("running pods join and leave the mesh", () => {
     assert.equal(node.events(pod, "LeaveNotConfirmed").length, 1);
   });
 
+  test("what users write on a pod that leaves is a claim too, and keeps it from nothing", async () => {
+    const pod = await node.captured();
+    using inward = await fromServer(pod);
+    const claim = { "ambient.istio.io/redirection": "enabled", "ambient.tulle.dev/leaving": null };
+    const untilAnnounced = async (id: string | undefined) => {
+      await until(
+        () => {
+          const { "ambient.istio.io/redirection": redirection, "ambient.tulle.dev/leaving": leaving } =
+            node.annotations(pod);
+          return redirection === undefined && leaving === id;
+        },
+        { what: "the claim to go" },
+      );
+    };
+    await node.label(pod, { [MODE]: "none" });
+    await until(() => node.annotations(pod)["ambient.tulle.dev/leaving"] !== undefined, { what: "the request" });
+    const id = node.annotations(pod)["ambient.tulle.dev/leaving"];
+    await node.annotate(pod, claim);
+    await untilAnnounced(id);
+    assert.equal(await node.outbound(pod), "outbound", "peers are still being told");
+    using _control = node.answerLeaving();
+    await until(() => node.condition(pod)?.reason === "Draining", { what: "draining" });
+    await node.annotate(pod, claim);
+    await untilAnnounced(id);
+    await until(() => node.events(pod, "RedirectionNotConfirmed").length === 2, { what: "both Events" });
+    await inward.echo("still captured");
+    inward.socket.end();
+    await node.untilOutside(pod);
+    assert.deepEqual(node.events(pod, "LeaveNotConfirmed"), []);
+  });
+
   test("a pod may come back while it drains, and loses nothing", async () => {
     const pod = await node.captured();
     using _control = node.answerLeaving();

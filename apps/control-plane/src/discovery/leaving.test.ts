@@ -83,6 +83,24 @@ test("a pod that is still captured has not left, nor has one that took its name"
   assert.equal(left(mesh), undefined);
 });
 
+test("a pod that claims to be captured while it leaves is told of anew when the claim has gone", async () => {
+  await using mesh = await TestMesh.start();
+  mesh.store.drop(POD, { namespace: "istio-system", name: "ztunnel-n2" });
+  mesh.putPod({ name: "cart", annotations: enabled });
+  let gate = Promise.resolve();
+  const proxy = await mesh.ztunnel(mesh.putZtunnel("n1"), { gate: () => gate });
+  await until(() => proxy.addresses.get(CART) === "HBONE");
+  const open = Promise.withResolvers<void>();
+  gate = open.promise;
+  mesh.putPod({ name: "cart", annotations: leaving });
+  mesh.putPod({ name: "cart", annotations: { ...enabled, ...leaving } });
+  mesh.putPod({ name: "cart", annotations: leaving });
+  await until(() => proxy.addresses.get(CART) === "TCP");
+  assert.equal(left(mesh), undefined, "nothing is acknowledged yet");
+  open.resolve();
+  await until(() => left(mesh) === "id-1", "the pod has left");
+});
+
 function podOf(mesh: TestMesh) {
   const pod = mesh.store.find(POD, { namespace: "shop", name: "cart" });
   assert.ok(pod);

@@ -1,10 +1,10 @@
-import { messageOf } from "@tulle/base";
+import { messageOf, REDIRECTION_ANNOTATION } from "@tulle/base";
 import { applyPodRules, CONNECTED_STATES, classifyConnections, destroyTcpSockets, hasPodRules } from "@tulle/linux";
 import { type ApplyOptions, type SocketEntry, removePodRules, TcpState, tcpSockets } from "@tulle/linux";
 import { isDeepStrictEqual } from "node:util";
 import { ruleOptions } from "../enrolment/rule-options.ts";
 import type { PodNamespace } from "../namespaces/namespace-folder.ts";
-import { ipsOf, nameOf } from "../objects.ts";
+import { ipsOf, nameOf, type Pod } from "../objects.ts";
 import { closeMember, type Entry, type Finding, memberOf, pathOf, presentIps, type Tools, wrote } from "./entry.ts";
 import { look, stillProven } from "./proof.ts";
 
@@ -158,6 +158,13 @@ export function announceFault(entry: Entry, tools: Tools, finding: Finding): voi
     });
   }
   entry.fault = finding;
+}
+
+/** Says that the redirection annotation was somebody else's, and went. */
+export function announceClaim(pod: Pod, tools: Tools, claim: string): void {
+  const message = `${REDIRECTION_ANNOTATION}=${claim} was taken away: this node's agent has not confirmed it`;
+  tools.log.warn(message, { pod: nameOf(pod) });
+  tools.status.event(pod, { type: "Warning", reason: "RedirectionNotConfirmed", message });
 }
 
 async function mend(entry: Entry, tools: Tools, first: Finding): Promise<void> {

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { LEFT_ANNOTATION, messageOf, sleep } from "@tulle/base";
+import { LEAVING_ANNOTATION, LEFT_ANNOTATION, messageOf, REDIRECTION_ANNOTATION, sleep } from "@tulle/base";
 import { drainPodRules, podConnections, removePodRules } from "@tulle/linux";
 import { annotationOf, nameOf, type Pod } from "../objects.ts";
-import { applyRules, keepCaptured } from "./capture.ts";
+import { announceClaim, applyRules, keepCaptured } from "./capture.ts";
 import { closeMember, type Departure, type Entry, pathOf, presentIps, type Tools, wrote } from "./entry.ts";
 
 /**
@@ -34,6 +34,7 @@ export async function continueLeaving(entry: Entry, tools: Tools, all?: Departur
     entry.stage = "outside";
     return 0;
   }
+  await keepAnnounced(entry, tools, all);
   if (entry.stage === "announcing") {
     const wait = waitFor(entry, tools, all);
     if (wait > 0) return wait;
@@ -89,6 +90,23 @@ export async function stay(entry: Entry, tools: Tools): Promise<void> {
   entry.stage = "captured";
   tools.log.info("stays", { pod: nameOf(entry.pod) });
   await keepCaptured(entry, tools);
+}
+
+/**
+ * What others write on a pod that leaves does not count: with `enabled` peers would send HBONE to it again, without the id
+ * nobody would tell when they have stopped. The control plane's word is asked for anew then, for as long as was left to it.
+ */
+async function keepAnnounced(entry: Entry, tools: Tools, all: Departure | undefined): Promise<void> {
+  const { leaving, pod } = entry;
+  if (leaving === undefined) return;
+  const claim = annotationOf(pod, REDIRECTION_ANNOTATION);
+  if (claim === undefined && annotationOf(pod, LEAVING_ANNOTATION) === leaving.id) return;
+  await write(entry, tools, all, () => tools.status.leaving(pod, leaving.id));
+  // Peers may have come with it.
+  entry.quiet = false;
+  if (claim !== undefined && annotationOf(entry.pod, REDIRECTION_ANNOTATION) === undefined) {
+    announceClaim(pod, tools, claim);
+  }
 }
 
 /** When the agent is being removed it may no longer be allowed to write, and nobody comes after it to remove the rules. */

@@ -13,7 +13,16 @@ import { type Decision, decide } from "@tulle/base/enrolment";
 import { ruleOptions } from "../enrolment/rule-options.ts";
 import type { PodNamespace } from "../namespaces/namespace-folder.ts";
 import { annotationOf, ipsOf, isFinished, nameOf, newerOf, type Pod, uidOf } from "../objects.ts";
-import { announceFault, enrolNew, enrolRunning, findLeftovers, giveUp, keepCaptured, report } from "./capture.ts";
+import {
+  announceClaim,
+  announceFault,
+  enrolNew,
+  enrolRunning,
+  findLeftovers,
+  giveUp,
+  keepCaptured,
+  report,
+} from "./capture.ts";
 import { continueLeaving, startLeaving, stay } from "./departure.ts";
 import {
   closeMember,
@@ -269,9 +278,7 @@ export class PodKeeper {
   async #dropClaims(entry: Entry, wanted: boolean): Promise<void> {
     const claim = annotationOf(entry.pod, REDIRECTION_ANNOTATION);
     if (claim === undefined) return;
-    const message = `${REDIRECTION_ANNOTATION}=${claim} was taken away: this node's agent has not confirmed it`;
-    this.#tools.log.warn(message, { pod: nameOf(entry.pod) });
-    this.#tools.status.event(entry.pod, { type: "Warning", reason: "RedirectionNotConfirmed", message });
+    announceClaim(entry.pod, this.#tools, claim);
     const { status } = this.#tools;
     await wrote(entry, wanted ? status.disabled(entry.pod) : status.outside(entry.pod));
   }
