@@ -172,9 +172,9 @@ const faults: readonly (readonly [what: string, yaml: string, expected: RegExp])
     /^5: .*must be "ClusterIP" or "LoadBalancer", not "NodePort"/,
   ],
   [
-    "a policy for a waypoint",
-    "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  targetRefs: []\n",
-    /^5: .*policies for waypoints come later/,
+    "a slip in what a policy is attached to",
+    "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  targetRefs: [{kind: Service, nam: a}]\n",
+    /^5: .*targetRefs\[0\]\.nam is not supported/,
   ],
   [
     "a slip in a policy",
@@ -219,6 +219,14 @@ test("what is honoured is accepted", () => {
       ].join("\n"),
       "serviceAccountName: web\nterminationGracePeriodSeconds: 5\nrestartPolicy: Always",
     ),
+  );
+  assert.deepEqual(problems, []);
+});
+
+test("a policy may be attached to a service: whether anything enforces it stands in its status", () => {
+  const { problems } = readFile(
+    "f.yaml",
+    "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  targetRefs: [{group: '', kind: Service, name: a}]\n",
   );
   assert.deepEqual(problems, []);
 });
