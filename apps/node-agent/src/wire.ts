@@ -152,6 +152,7 @@ export async function startNodeAgent(options: NodeAgentOptions): Promise<NodeAge
   makePrivateFolder(dirname(config.zdsSocket));
   const admit = ztunnelAdmission({
     store,
+    known: () => podWatch.values(),
     nodeName: config.nodeName,
     systemNamespace: config.systemNamespace,
     check: config.peerCheck,

@@ -22,7 +22,7 @@ interface Follower {
 export class MemoryStore implements Store {
   readonly name = "memory";
   readonly events: (EventInput & { readonly about: string })[] = [];
-  /** While set, every write and `get` fails with it. */
+  /** While set, every write, `get` and `list` fails with it. */
   failing: StoreError | undefined;
   readonly #objects = new Map<string, KubeObject>();
   readonly #followers = new Set<Follower>();
@@ -52,6 +52,7 @@ export class MemoryStore implements Store {
   }
 
   async list<T extends KubeObject>(kind: ResourceKind<T>, selection?: Selection): Promise<readonly T[]> {
+    if (this.failing !== undefined) throw this.failing;
     return this.#all(kind.kind, selection) as T[];
   }
 

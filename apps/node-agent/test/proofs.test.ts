@@ -165,6 +165,21 @@ describe("a captured pod is proven to be captured, and mended", () => {
     assert.equal(await node.rules(stranger), "");
   });
 
+  test("while the API is away a ztunnel that starts again gets its pods", async () => {
+    const { StoreError } = await import("@tulle/store");
+    await node.untilCaptured(pod);
+    node.store.failing = new StoreError("UNAVAILABLE", "away");
+    try {
+      await node.ztunnel?.[Symbol.asyncDispose]();
+      const { ready } = await node.connectZtunnel();
+      assert.ok(ready && node.ztunnel?.serves(pod.uid));
+      assert.ok(await captures());
+    } finally {
+      node.store.failing = undefined;
+    }
+    await node.untilCaptured(pod);
+  });
+
   test("while the API is away pods are mended all the same", async () => {
     const { StoreError } = await import("@tulle/store");
     await node.untilCaptured(pod);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Store } from "@tulle/store";
+import { type Store, StoreError } from "@tulle/store";
 import type { Pod } from "../objects.ts";
 import { podUidsOf, ztunnelAdmission } from "./ztunnel-admission.ts";
 
@@ -31,19 +31,39 @@ for (const [what, text, uids] of CGROUPS) {
 
 function admission(pods: readonly Pod[], check: "cgroup" | "annotation", cgroup = `0::/kubepods/pod${UID}/01`) {
   const store = { list: async () => pods } as unknown as Pick<Store, "list">;
-  const options = { store, nodeName: "n1", systemNamespace: "istio-system", check, readCgroup: () => cgroup };
-  return ztunnelAdmission(options);
+  return admissionOf({ store, check, cgroup });
 }
 
-function ztunnel(fields: { uid?: string; node?: string; phase?: string; pid?: string } = {}): Pod {
+interface Parts {
+  readonly store: Pick<Store, "list">;
+  readonly known?: readonly Pod[];
+  readonly check?: "cgroup" | "annotation";
+  readonly cgroup?: string;
+}
+
+function admissionOf({ store, known = [], check = "cgroup", cgroup = `0::/kubepods/pod${UID}/01` }: Parts) {
+  const place = { nodeName: "n1", systemNamespace: "istio-system" };
+  return ztunnelAdmission({ store, known: () => known, ...place, check, readCgroup: () => cgroup });
+}
+
+interface Fields {
+  readonly uid?: string;
+  readonly node?: string;
+  readonly phase?: string;
+  readonly pid?: string;
+  readonly app?: string;
+  readonly home?: string;
+}
+
+function ztunnel(fields: Fields = {}): Pod {
   return {
     apiVersion: "v1",
     kind: "Pod",
     metadata: {
       name: "ztunnel-x",
-      namespace: "istio-system",
+      namespace: fields.home ?? "istio-system",
       uid: fields.uid ?? UID,
-      labels: { app: "ztunnel" },
+      labels: { app: fields.app ?? "ztunnel" },
       annotations: fields.pid === undefined ? {} : { "tulle.dev/pid": fields.pid },
     },
     spec: { nodeName: fields.node ?? "n1" },
@@ -72,3 +92,23 @@ const REFUSED: readonly (readonly [what: string, refusal: Promise<string | undef
 for (const [what, refusal, text] of REFUSED) {
   test(`refused at ZDS: ${what}`, async () => assert.match((await refusal) ?? "", text));
 }
+
+const AWAY: Pick<Store, "list"> = {
+  list: () => Promise.reject(new StoreError("UNAVAILABLE", "connection refused")),
+};
+
+test("while the API is away a ztunnel of a pod that is known is admitted, and nobody else", async () => {
+  assert.equal(await admissionOf({ store: AWAY, known: [ztunnel()] })(ROOT), undefined);
+  const own = { store: AWAY, known: [ztunnel({ pid: "42" })], check: "annotation" } as const;
+  assert.equal(await admissionOf(own)(ROOT), undefined);
+  const others = [{ uid: OTHER }, { node: "n2" }, { phase: "Failed" }, { app: "web" }, { home: "default" }];
+  for (const fields of others) {
+    const refusal = await admissionOf({ store: AWAY, known: [ztunnel(fields)] })(ROOT);
+    assert.match(refusal ?? "", /in no pod of istio-system .*the API cannot be asked for others: connection refused/);
+  }
+});
+
+test("what the API answers other than that it is away lets nobody in", async () => {
+  const store: Parts["store"] = { list: () => Promise.reject(new StoreError("FORBIDDEN", "no")) };
+  await assert.rejects(admissionOf({ store })(ROOT), /no/);
+});

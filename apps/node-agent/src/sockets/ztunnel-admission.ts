@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { PID_ANNOTATION } from "@tulle/base";
 import type { PeerCredentials } from "@tulle/linux";
-import type { Store } from "@tulle/store";
+import { type Store, StoreError } from "@tulle/store";
 import { ZTUNNEL_APP } from "@tulle/base/enrolment";
 import { annotationOf, isFinished, PODS, type Pod, uidOf } from "../objects.ts";
 
@@ -9,6 +9,8 @@ import { annotationOf, isFinished, PODS, type Pod, uidOf } from "../objects.ts";
 
 export interface AdmissionOptions {
   readonly store: Pick<Store, "list">;
+  /** Pods of this node, as the watch knows them. */
+  readonly known: () => Iterable<Pod>;
   readonly nodeName: string;
   readonly systemNamespace: string;
   /**
@@ -25,24 +27,35 @@ const POD_UID = /pod([0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-
 
 /** Undefined: it is this node's ztunnel; else why not. */
 export function ztunnelAdmission(options: AdmissionOptions): (peer: PeerCredentials) => Promise<string | undefined> {
-  const { store, nodeName, systemNamespace, check, readCgroup = cgroupOf } = options;
+  const { store, known, nodeName, systemNamespace, check, readCgroup = cgroupOf } = options;
+  const isZtunnel = (pod: Pod) =>
+    pod.metadata.namespace === systemNamespace &&
+    pod.metadata.labels?.[ZTUNNEL_APP.key] === ZTUNNEL_APP.value &&
+    pod.spec?.nodeName === nodeName &&
+    !isFinished(pod);
   return async ({ pid, uid }) => {
     if (uid !== 0) return "it does not run as root";
     if (pid <= 0) return "its process is not visible here: the node agent needs hostPID";
     const uids = check === "cgroup" ? podUidsOf(readCgroup(pid)) : undefined;
     if (uids?.length === 0) return "it is in no pod";
-    // Asked for now, not taken from a watch: a ztunnel that has just started must be known.
-    const pods = await store.list(PODS, {
+    const isIts = (pod: Pod) =>
+      isZtunnel(pod) &&
+      (uids === undefined ? annotationOf(pod, PID_ANNOTATION) === String(pid) : uids.includes(uidOf(pod)));
+    // A container that starts again is of a pod that is known, whether or not the API can be asked.
+    if (Iterator.from(known()).some(isIts)) return undefined;
+    // One that has just been made may be known to the API only.
+    const selection = {
       namespace: systemNamespace,
       labels: { [ZTUNNEL_APP.key]: ZTUNNEL_APP.value },
       fields: { "spec.nodeName": nodeName },
-    });
-    const own = pods.filter((pod) => pod.spec?.nodeName === nodeName && !isFinished(pod));
-    const isIts = (pod: Pod) =>
-      uids === undefined ? annotationOf(pod, PID_ANNOTATION) === String(pid) : uids.includes(uidOf(pod));
-    return own.some(isIts)
-      ? undefined
-      : `it is in no pod of ${systemNamespace} with ${ZTUNNEL_APP.key}=${ZTUNNEL_APP.value} on this node`;
+    };
+    const nobody = `it is in no pod of ${systemNamespace} with ${ZTUNNEL_APP.key}=${ZTUNNEL_APP.value} on this node`;
+    try {
+      return (await store.list(PODS, selection)).some(isIts) ? undefined : nobody;
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== "UNAVAILABLE") throw error;
+      return `${nobody} that is known, and the API cannot be asked for others: ${error.message}`;
+    }
   };
 }
 
