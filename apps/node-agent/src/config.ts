@@ -12,7 +12,7 @@ import { EnvironmentReader } from "./environment.ts";
 /** Everything that the environment decides, read once (spec: control-plane §7.10; names with TULLE_ are ours). */
 export interface Config {
   readonly nodeName: string;
-  /** Namespace of ztunnel, of this agent, and of the mesh's PeerAuthentication. */
+  /** Namespace of ztunnel, of this agent and of MeshConfig; of the mesh's PeerAuthentications, unless that names another. */
   readonly systemNamespace: string;
   readonly excludeNamespaces: ReadonlySet<string>;
   readonly enablement: readonly EnablementSelector[];

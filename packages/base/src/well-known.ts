@@ -11,7 +11,10 @@ export const DEFAULT_TRUST_DOMAIN = "cluster.local";
 
 /** Pod or Namespace: `ambient` or `none`; the pod's own wins. Read by node agent and control plane. */
 export const DATAPLANE_MODE_LABEL = "istio.io/dataplane-mode";
-/** Pod: `enabled` (captured, ztunnel serves it) or `pending` (rules are there, ztunnel is not). Written by the node agent. */
+/**
+ * Pod: `enabled` (captured, ztunnel serves it). Written by the node agent. Istio's agent also writes `pending` (rules are
+ * there, ztunnel is not); ours never does (docs/life-of-a-pod.md, Proof), and everybody takes it for "not captured".
+ */
 export const REDIRECTION_ANNOTATION = "ambient.istio.io/redirection";
 /** Pod: boolean; only outbound traffic is captured. */
 export const BYPASS_INBOUND_ANNOTATION = "ambient.istio.io/bypass-inbound-capture";

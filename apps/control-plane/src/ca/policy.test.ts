@@ -5,6 +5,9 @@ import { TestMesh, type TokenOptions, until } from "../testing/test-mesh.fixture
 
 const CART = { trustDomain: "cluster.local", namespace: "shop", serviceAccount: "cart" };
 
+/** As Istio's agent may have left it. */
+const NOT_YET = { "ambient.istio.io/redirection": "pending" };
+
 /** What a request leaves in the log, and what its sender is told. */
 async function refused(mesh: TestMesh, request: Promise<unknown>): Promise<{ told: string; logged: string }> {
   const before = mesh.log.length;
@@ -69,6 +72,7 @@ test("which pods are in the mesh is the installation's to say, here as at the no
     ["namespace that does not fit", { name: "p", namespace: "back", labels }, false],
     ["excluded namespace", { name: "p", namespace: "ci", labels }, false],
     ["namespace that is not known", { name: "p", namespace: "nowhere", labels }, false],
+    ["a note that says not yet", { name: "p", namespace: "back", annotations: NOT_YET }, false],
     ["with a sidecar", { name: "p", namespace: "web", labels, annotations: { "sidecar.istio.io/status": "" } }, false],
     ["on the host's network", { name: "p", namespace: "web", labels, annotations, hostNetwork: true }, false],
   ];
