@@ -1,8 +1,8 @@
 import { isDiscovered } from "./label-selector.ts";
 import type { Labels } from "./kubernetes.ts";
-import { nameOf, namespaceOf } from "./kubernetes.ts";
+import { nameOf } from "./kubernetes.ts";
 import type { ChangeOf } from "./mesh-objects.ts";
-import { ownIps, slicePods } from "./mesh-indices.ts";
+import { ownIps, podIps, slicePods } from "./mesh-indices.ts";
 import { readable } from "./readable.ts";
 import type { MeshTables } from "./mesh-tables.ts";
 import type { AffectedWorkloads } from "./policy-registry.ts";
@@ -83,8 +83,17 @@ export class Due {
 
   pod({ key, before, after }: ChangeOf<"Pod">): void {
     this.add("Pod", key);
-    const [old, current] = [ownIps(before), ownIps(after)];
-    if (!same(old, current)) this.addIps([...old, ...current]);
+    const [old, current] = [podIps(before), podIps(after)];
+    if (same(old, current) && before?.spec?.hostNetwork === after?.spec?.hostNetwork) return;
+    this.addIps([...old, ...current]);
+    this.addEntries(this.#tables.entries.movePod(key.slice(0, key.indexOf("/")), old, current));
+  }
+
+  workloadEntry(key: string): void {
+    const { objects, entries, network } = this.#tables;
+    this.add("WorkloadEntry", key);
+    const entry = objects.get("WorkloadEntry", key);
+    this.addEntries(readable(() => entries.setWorkloadEntry(key, entry, network), []));
   }
 
   serviceChange({ key, before, after }: ChangeOf<"Service">): void {
@@ -110,8 +119,7 @@ export class Due {
   /** What a Service asks for changed, or may be asked for now. */
   service(key: string): void {
     const { objects, entries, settings, network } = this.#tables;
-    const found = objects.get("Service", key);
-    const service = found !== undefined && this.#tables.isDiscovered(namespaceOf(found)) ? found : undefined;
+    const service = objects.get("Service", key);
     const { clusterDomain } = settings;
     this.addEntries(readable(() => entries.setService(key, service, { clusterDomain, network }), []));
   }

@@ -11,6 +11,11 @@ export class KeyIndex {
     return typeof entry === "string" ? [entry] : entry;
   }
 
+  /** Every key with the names under it. */
+  *entries(): Iterable<readonly [key: string, names: Iterable<string>]> {
+    for (const key of this.#entries.keys()) yield [key, this.get(key)];
+  }
+
   count(key: string): number {
     const entry = this.#entries.get(key);
     if (entry === undefined) return 0;

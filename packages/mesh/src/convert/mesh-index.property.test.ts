@@ -11,6 +11,8 @@ import { same } from "./same.ts";
 /** Few names and addresses, so that objects meet. */
 const NAMESPACES = ["istio-system", "a", "b"];
 const IPS = ["10.0.0.1", "10.0.0.2", "fd00::1"];
+/** Around all of them, some, none. */
+const RANGES = ["10.0.0.0/8", "10.0.0.2/31", "fd00::/64", "10.1.2.3/16"];
 const RUNS = 40;
 /** So many objects are there at the start, and so many changes follow, each looked at by itself. */
 const OBJECTS = 60;
@@ -132,7 +134,7 @@ const objects: Readonly<Record<MeshObjectKind, fc.Arbitrary<unknown>>> = {
         minLength: 1,
         maxLength: 2,
       }),
-      addresses: maybe(fc.uniqueArray(fc.constantFrom(...IPS, "10.1.2.3/16", "bad"), { maxLength: 2 })),
+      addresses: maybe(fc.uniqueArray(fc.constantFrom(...IPS, ...RANGES, "bad"), { maxLength: 2 })),
       resolution: fc.constantFrom("NONE", "STATIC", "DNS", "DYNAMIC_DNS"),
       ports: fc.constant([{ name: "http", number: 80, protocol: "HTTP" }]),
       endpoints: maybe(fc.array(endpoint, { maxLength: 2 })),

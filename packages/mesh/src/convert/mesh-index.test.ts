@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { resourceKey } from "../resource-log.ts";
+import { ServiceIndex } from "../service-index.ts";
 import { DEFAULT_MESH_SETTINGS, type MeshObjectKind } from "./context.ts";
 import type { KubeObjectLike, Labels } from "./kubernetes.ts";
 import type { MeshChanges } from "./ledger.ts";
@@ -72,6 +73,27 @@ describe("a change costs what depends on it", () => {
       1,
     ],
   ];
+  it("a pod within ranges that entries want: itself, and the entries only when it decides about them", () => {
+    const index = world();
+    for (let i = 0; i < 50; i++) index.put("ServiceEntry", rangeEntry("evil", `e${i}`, "10.0.0.0/8"));
+    index.flush();
+    const cost = (change: () => void) => {
+      const before = index.sizes.conversions;
+      change();
+      index.flush();
+      return index.sizes.conversions - before;
+    };
+    // Pods of five other namespaces are in it already.
+    assert.equal(
+      cost(() => index.put("Pod", podObject("ns1", "new", "10.0.9.1", {}))),
+      1,
+    );
+    assert.equal(
+      cost(() => index.remove("Pod", "ns1", "new")),
+      1,
+    );
+  });
+
   for (const [name, kind, object, expected] of cases) {
     it(name, () => {
       const index = world();
@@ -136,6 +158,60 @@ describe("what a flush tells", () => {
     assert.deepEqual(
       statuses.map(({ name, conditions }) => [name, conditions]),
       [["new", []]],
+    );
+  });
+
+  it("is no range that would take the connections to another namespace's pod, from the pod's first to its last moment", () => {
+    const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+    const services = new ServiceIndex();
+    const said: unknown[] = [];
+    /** As a node proxy takes it in; tells whose the pod's address is for a client of a third namespace. */
+    const followed = () => {
+      const { puts, statuses } = index.flush();
+      for (const put of puts) if (put.kind === "service") services.put(put.service);
+      said.push(...statuses.map(({ name, conditions }) => [name, conditions[0]?.message]));
+      return services.byVip("", "10.0.0.1", "client")?.namespace;
+    };
+    index.put("ServiceEntry", rangeEntry("evil", "e", "10.0.0.0/16"));
+    assert.equal(followed(), "evil");
+    index.put("Pod", podObject("a", "p", "10.0.0.1", {}));
+    assert.equal(followed(), undefined);
+    index.put("Pod", podObject("a", "q", "10.0.0.2", {}));
+    index.remove("Pod", "a", "p");
+    assert.equal(followed(), undefined);
+    index.remove("Pod", "a", "q");
+    assert.equal(followed(), "evil");
+    const conflict = 'range 10.0.0.0/16 of "e.example" holds addresses of Pods of namespace a; it is not sent';
+    assert.deepEqual(said, [
+      ["e", conflict],
+      ["e", undefined],
+    ]);
+    index.put("Service", { metadata: { name: "s", namespace: "b" }, spec: { clusterIP: "10.0.200.1" } });
+    index.put("WorkloadEntry", { metadata: { name: "w", namespace: "b" }, spec: { address: "10.0.200.2" } });
+    assert.equal(followed(), undefined);
+    index.remove("Service", "b", "s");
+    // The WorkloadEntry has no age, which is older than any.
+    assert.equal(followed(), undefined);
+    index.remove("WorkloadEntry", "b", "w");
+    assert.equal(followed(), "evil");
+  });
+
+  it("counts pods and Services of namespaces that no discovery selector selects: their addresses are theirs", () => {
+    const discoverySelectors = [{ matchLabels: { mesh: "on" } }];
+    const index = new MeshIndex({ ...DEFAULT_MESH_SETTINGS, discoverySelectors });
+    index.put("Namespace", { metadata: { name: "evil", labels: { mesh: "on" } } });
+    index.put("Pod", podObject("a", "p", "10.0.0.1", {}));
+    index.put("Service", { metadata: { name: "s", namespace: "a" }, spec: { clusterIP: "10.96.0.1" } });
+    for (const [i, address] of ["10.0.0.1", "10.0.0.0/24", "10.96.0.1", "10.96.0.0/24"].entries()) {
+      index.put("ServiceEntry", rangeEntry("evil", `e${i}`, address));
+    }
+    const taken = index.flush().puts.flatMap((put) => (put.kind === "service" ? [put.service] : []));
+    assert.deepEqual(
+      taken.map(({ name, vips, cidrVips }) => [name, vips.length + cidrVips.length]),
+      [
+        ["e1", 0],
+        ["e3", 0],
+      ],
     );
   });
 
@@ -287,6 +363,11 @@ function podObject(namespace: string, name: string, podIP: string, labels: Label
 
 function serviceObject(namespace: string, name: string, selector: Labels, port = 80): KubeObjectLike {
   return { metadata: { name, namespace }, spec: { selector, ports: [{ port }] } };
+}
+
+function rangeEntry(namespace: string, name: string, address: string): KubeObjectLike {
+  const metadata = { name, namespace, creationTimestamp: "2026-01-01T00:00:00Z" };
+  return { metadata, spec: { hosts: [`${name}.example`], addresses: [address], resolution: "STATIC" } };
 }
 
 function policyObject(namespace: string, matchLabels: Labels | undefined): KubeObjectLike {

@@ -106,6 +106,7 @@ export class MeshIndex {
       for (const change of changes) this.#absorb(change);
     }
     if (this.#gatewaysDue) this.#refreshNetworkGateways();
+    tables.entries.settle(() => tables.heldByPods());
     for (const key of this.#due.entries) this.#judge(key);
     for (const unit of this.#due.units) this.#convert(unit);
     this.#due = new Due(tables);
@@ -139,7 +140,7 @@ export class MeshIndex {
         due.serviceEntry(change.key);
         return;
       case "WorkloadEntry":
-        due.add("WorkloadEntry", change.key);
+        due.workloadEntry(change.key);
         return;
       case "Gateway":
         due.addAttached(`Gateway ${change.key}`);
@@ -213,6 +214,7 @@ export class MeshIndex {
     tables.waypoints.clear();
     for (const key of objects.keys("Gateway")) this.#readGateway(key);
     for (const key of objects.keys("Service")) this.#due.service(key);
+    for (const key of objects.keys("WorkloadEntry")) this.#due.workloadEntry(key);
     for (const key of objects.keys("ServiceEntry")) this.#due.serviceEntry(key);
     this.#gatewaysDue = true;
     this.#due.addAll([...NAMESPACED_UNITS, "AuthorizationPolicy"]);
@@ -247,8 +249,9 @@ export class MeshIndex {
   }
 
   #judge(key: string): void {
-    const { entries, foreignPod, settings } = this.#tables;
-    for (const { namespace, selector } of entries.judge(key, { foreignPod, clusterDomain: settings.clusterDomain })) {
+    const { entries, podAt, settings } = this.#tables;
+    const others = { foreignPod: podAt, clusterDomain: settings.clusterDomain };
+    for (const { namespace, selector } of entries.judge(key, others)) {
       this.#due.addSelected(selector, namespace);
     }
   }

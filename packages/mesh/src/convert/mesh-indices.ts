@@ -17,6 +17,8 @@ export class MeshIndices {
   readonly podsByNode = new KeyIndex();
   /** Address → keys of the pods that have it for themselves. */
   readonly podsByIp = new KeyIndex();
+  /** Address of a node → keys of the pods that share it. */
+  readonly hostPodsByIp = new KeyIndex();
   /** Address → units of WorkloadEntries and ServiceEntries with an endpoint there. */
   readonly endpointsByIp = new KeyIndex();
   /** Key of a Service → keys of its slices. */
@@ -35,6 +37,7 @@ export class MeshIndices {
         this.labels.set(`Pod ${key}`, namespace, after && (after.metadata?.labels ?? {}));
         this.podsByNode.move(key, nodeOf(before), nodeOf(after));
         this.podsByIp.move(key, ownIps(before), ownIps(after));
+        this.hostPodsByIp.move(key, hostIps(before), hostIps(after));
         return;
       }
       case "WorkloadEntry": {
@@ -77,8 +80,16 @@ export class MeshIndices {
 
 /** Addresses that the pod shares with no other. */
 export function ownIps(pod: KubePod | undefined): readonly string[] {
-  if (pod === undefined || pod.spec?.hostNetwork === true) return [];
-  return readable(() => podAddresses(pod) ?? [], []);
+  return pod?.spec?.hostNetwork === true ? [] : podIps(pod);
+}
+
+/** Addresses of a node that the pod is on the network of. */
+function hostIps(pod: KubePod | undefined): readonly string[] {
+  return pod?.spec?.hostNetwork === true ? podIps(pod) : [];
+}
+
+export function podIps(pod: KubePod | undefined): readonly string[] {
+  return pod === undefined ? [] : readable(() => podAddresses(pod) ?? [], []);
 }
 
 /** Keys of the pods that a slice's endpoints are. */

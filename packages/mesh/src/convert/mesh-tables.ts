@@ -41,11 +41,25 @@ export class MeshTables {
   readonly foreignPod = (ip: string, namespace: string): string | undefined => {
     const foreign: string[] = [];
     for (const key of this.indices.podsByIp.get(ip)) {
-      const home = key.slice(0, key.indexOf("/"));
+      const home = homeOf(key);
       if (home !== namespace && this.isDiscovered(home)) foreign.push(key);
     }
     return foreign.sort()[0];
   };
+
+  /** The same for ServiceEntries: pods of the host's network and of namespaces that are not discovered count, too. */
+  readonly podAt = (ip: string, namespace: string): string | undefined => {
+    const { podsByIp, hostPodsByIp } = this.indices;
+    const foreign = [...podsByIp.get(ip), ...hostPodsByIp.get(ip)].filter((key) => homeOf(key) !== namespace);
+    return foreign.sort()[0];
+  };
+
+  /** Every address of a pod, with the namespace of each that has it. */
+  *heldByPods(): Iterable<readonly [ip: string, namespaces: Iterable<string>]> {
+    for (const index of [this.indices.podsByIp, this.indices.hostPodsByIp]) {
+      for (const [ip, keys] of index.entries()) yield [ip, Iterator.from(keys).map(homeOf)];
+    }
+  }
 
   /** For objects of a namespace. `waypoints` may watch what is looked up. */
   contextOf(namespace: string, waypoints: WaypointLookup): WorkloadContext {
@@ -59,4 +73,8 @@ export class MeshTables {
       foreignPod: (ip) => this.foreignPod(ip, namespace),
     };
   }
+}
+
+function homeOf(key: string): string {
+  return key.slice(0, key.indexOf("/"));
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { convert, type KubeObjects } from "../convert.ts";
 import { DEFAULT_MESH_SETTINGS, type MeshSettings } from "./context.ts";
-import type { KubeServiceEntry } from "./istio-objects.ts";
+import type { KubeServiceEntry, KubeWorkloadEntry } from "./istio-objects.ts";
 import type { KubePod, KubeService } from "./kubernetes.ts";
 
 const OLD = "2026-01-01T00:00:00Z";
@@ -25,7 +25,7 @@ const POD: KubePod = { metadata: { name: "p", namespace: "shop" }, status: { pha
 interface Case {
   readonly name: string;
   readonly objects: Partial<KubeObjects>;
-  /** `namespace/hostname`, with a star when it is the canonical one. */
+  /** `namespace/hostname`, with its ranges, and with a star when it is the canonical one. */
   readonly sent: readonly string[];
   /** What entries that are not sent say. */
   readonly said?: readonly RegExp[];
@@ -149,7 +149,7 @@ const cases: readonly Case[] = [
         entry("b/e", OLD, ["y.example"], ["10.8.2.2/16"]),
       ],
     },
-    sent: ["b/y.example*"],
+    sent: ["b/y.example 10.8.0.0/16*"],
     said: [/^address 10\.8\.0\.0\/16 of/],
   },
   {
@@ -160,9 +160,128 @@ const cases: readonly Case[] = [
     sent: ["a/x.example*", "a/y.example*"],
   },
   {
-    name: "a range around others' addresses is fine: the exact address goes first",
-    objects: { services: [SERVICE], serviceEntries: [entry("b/e", OLD, ["x.example"], ["10.0.0.0/8"])] },
-    sent: ["b/x.example*", "shop/web.shop.svc.cluster.local*"],
+    name: "a range around a pod of another namespace is not taken; the rest of the entry is sent",
+    objects: { pods: [POD], serviceEntries: [entry("thief/e", OLD, ["x.example"], ["10.0.0.0/16", "192.0.2.0/24"])] },
+    sent: ["thief/x.example 192.0.2.0/24*"],
+    said: [/^range 10\.0\.0\.0\/16 of "x\.example" holds addresses of Pods of namespace shop; it is not sent$/],
+  },
+  {
+    name: "nor is the range of everything, or one in IPv6",
+    objects: {
+      pods: [{ ...POD, status: { phase: "Running", podIPs: [{ ip: "10.0.0.1" }, { ip: "fd00::1" }] } }],
+      serviceEntries: [
+        entry("thief/a", OLD, ["x.example"], ["0.0.0.0/0"]),
+        entry("thief/b", OLD, ["y.example"], ["::/0"]),
+        entry("thief/c", OLD, ["z.example"], ["fd00::/64"]),
+      ],
+    },
+    sent: ["thief/x.example*", "thief/y.example*", "thief/z.example*"],
+    said: [/^range 0\.0\.0\.0\/0/, /^range ::\/0/, /^range fd00::\/64/],
+  },
+  {
+    name: "a range around a node on whose network another namespace's pod is, and that address itself, are not taken",
+    objects: {
+      pods: [{ ...POD, spec: { hostNetwork: true } }],
+      serviceEntries: [
+        entry("thief/e", OLD, ["x.example"], ["10.0.0.0/30"]),
+        entry("thief/f", OLD, ["y.example"], ["10.0.0.1"]),
+      ],
+    },
+    sent: ["thief/x.example*"],
+    said: [/Pods of namespace shop/, /^address 10\.0\.0\.1 of "y\.example" is that of pod shop\/p/],
+  },
+  {
+    name: "a range around another namespace's Service is not taken",
+    objects: { services: [SERVICE], serviceEntries: [entry("thief/e", OLD, ["x.example"], ["10.96.0.0/12"])] },
+    sent: ["shop/web.shop.svc.cluster.local*", "thief/x.example*"],
+    said: [/^range 10\.96\.0\.0\/12 of "x\.example" holds addresses of Services of namespace shop; it is not sent$/],
+  },
+  {
+    name: "a private entry does not get such a range, either",
+    objects: {
+      namespaces: [{ metadata: { name: "a", labels: { private: "yes" } } }],
+      pods: [POD],
+      serviceEntries: [entry("a/e", OLD, ["x.example"], ["10.0.0.0/8"])],
+    },
+    sent: ["a/x.example"],
+    said: [/Pods of namespace shop/],
+  },
+  {
+    name: "a range around pods and Services of one's own is fine",
+    objects: {
+      pods: [POD],
+      services: [SERVICE],
+      serviceEntries: [entry("shop/e", OLD, ["x.example"], ["10.0.0.0/8"])],
+    },
+    sent: ["shop/web.shop.svc.cluster.local*", "shop/x.example 10.0.0.0/8*"],
+  },
+  {
+    name: "one's own in it do not hide those of others",
+    objects: {
+      pods: [{ ...POD, metadata: { name: "own", namespace: "a" } }, POD],
+      workloadEntries: [machine("a/v", OLD, "10.7.0.1"), machine("shop/w", OLD, "10.7.0.2")],
+      serviceEntries: [
+        entry("a/e", NEW, ["x.example"], ["10.0.0.0/16"]),
+        entry("a/f", NEW, ["y.example"], ["10.7.0.0/16"]),
+      ],
+    },
+    sent: ["a/x.example*", "a/y.example*"],
+    said: [/Pods of namespace shop/, /WorkloadEntry shop\/w/],
+  },
+  {
+    name: "pods that have ended hold nothing, nor do addresses beside the range",
+    objects: {
+      pods: [
+        { ...POD, status: { phase: "Succeeded", podIP: "10.0.0.1" } },
+        { metadata: { name: "q", namespace: "shop" }, status: { phase: "Running", podIP: "10.0.1.0" } },
+      ],
+      serviceEntries: [entry("b/e", OLD, ["x.example"], ["10.0.0.0/24"])],
+    },
+    sent: ["b/x.example 10.0.0.0/24*"],
+  },
+  {
+    name: "a machine outside that an older WorkloadEntry of another namespace describes is not taken, by address or range",
+    objects: {
+      workloadEntries: [machine("shop/w", OLD, "10.7.0.1")],
+      serviceEntries: [
+        entry("thief/e", NEW, ["x.example"], ["10.7.0.1"]),
+        entry("thief/f", NEW, ["y.example"], ["10.7.0.0/16"]),
+      ],
+    },
+    sent: ["thief/y.example*"],
+    said: [
+      /^address 10\.7\.0\.1 of "x\.example" belongs to WorkloadEntry shop\/w; it is not sent$/,
+      /^range 10\.7\.0\.0\/16 of "y\.example" holds addresses of WorkloadEntry shop\/w; it is not sent$/,
+    ],
+  },
+  {
+    name: "a younger WorkloadEntry takes neither address nor range from another namespace's entry",
+    objects: {
+      workloadEntries: [machine("thief/w", NEW, "10.7.0.1"), machine("b/w", OLD, "10.7.0.2")],
+      serviceEntries: [
+        entry("b/e", OLD, ["x.example"], ["10.7.0.1"]),
+        entry("b/f", OLD, ["y.example"], ["10.7.0.0/16"]),
+      ],
+    },
+    sent: ["b/x.example*", "b/y.example 10.7.0.0/16*"],
+  },
+  {
+    name: "a WorkloadEntry of another network is none of ours",
+    objects: {
+      workloadEntries: [{ ...machine("shop/w", OLD, "10.7.0.1"), spec: { address: "10.7.0.1", network: "far" } }],
+      serviceEntries: [entry("b/e", NEW, ["x.example"], ["10.7.0.0/16"])],
+    },
+    sent: ["b/x.example 10.7.0.0/16*"],
+  },
+  {
+    name: "a narrower range or address within another entry's range is fine: it goes first, wherever it is from",
+    objects: {
+      serviceEntries: [
+        entry("a/e", OLD, ["x.example"], ["10.8.0.0/16"]),
+        entry("b/e", NEW, ["y.example"], ["10.8.1.0/24", "10.8.2.1"]),
+      ],
+    },
+    sent: ["a/x.example 10.8.0.0/16*", "b/y.example 10.8.1.0/24*"],
   },
   {
     name: "a name that is no service's claims nothing",
@@ -181,7 +300,10 @@ describe("what several objects ask for", () => {
         const { resources, statuses } = convert(all, PRIVATE);
         const services = resources.flatMap((one) => (one.kind === "service" ? [one.service] : []));
         assert.deepEqual(
-          services.map(({ namespace, hostname, canonical }) => `${namespace}/${hostname}${canonical ? "*" : ""}`),
+          services.map(({ namespace, hostname, cidrVips, canonical }) => {
+            const ranges = cidrVips.map(({ cidr }) => ` ${cidr.ip}/${cidr.bits}`).join("");
+            return `${namespace}/${hostname}${ranges}${canonical ? "*" : ""}`;
+          }),
           sent,
         );
         const told = statuses.flatMap(({ conditions }) =>
@@ -215,6 +337,11 @@ function entry(
 ): KubeServiceEntry {
   const [namespace, name] = key.split("/");
   return { metadata: { name, namespace, creationTimestamp }, spec: { hosts, addresses, resolution: "STATIC" } };
+}
+
+function machine(key: string, creationTimestamp: string, address: string): KubeWorkloadEntry {
+  const [namespace, name] = key.split("/");
+  return { metadata: { name, namespace, creationTimestamp }, spec: { address } };
 }
 
 function world(parts: Partial<KubeObjects>): KubeObjects {

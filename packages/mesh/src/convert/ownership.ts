@@ -1,14 +1,21 @@
 import { clusterIps, serviceHostname } from "./service.ts";
 import { type KubeService, namespaceOf, nameOf } from "./kubernetes.ts";
-import type { Entry, EntryHost } from "./service-entry.ts";
+import type { CidrVip } from "../model.ts";
+import type { KubeWorkloadEntry } from "./istio-objects.ts";
+import { createdOf, type Entry, type EntryHost } from "./service-entry.ts";
 
 /**
  * Who has a hostname or address that several objects ask for. A ServiceEntry never takes over what another namespace has:
- * a Kubernetes Service goes before ServiceEntries, an older one before a younger one, and the loser is not sent. Whether
- * the owner is sent itself does not matter: otherwise who wins would depend on who else loses.
+ * what Kubernetes gives out (Services, addresses of pods) goes before ServiceEntries and WorkloadEntries, of these an older
+ * one before a younger one, and the loser is not sent. Whether the owner is sent itself, or is of a namespace that is
+ * discovered at all, does not matter: otherwise who wins would depend on who else loses.
+ *
+ * A range of addresses takes everything within it that nobody has for a Service: node proxies look up Services, ranges
+ * included, before workloads. So it is not sent when another namespace has an address in it. Between ServiceEntries only
+ * equal ranges meet: otherwise the narrower one goes first, with every proxy.
  */
 export interface Claim {
-  readonly kind: "Service" | "ServiceEntry";
+  readonly kind: "Pod" | "Service" | "ServiceEntry" | "WorkloadEntry";
   readonly namespace: string;
   readonly name: string;
   /** Milliseconds since the epoch. */
@@ -34,7 +41,9 @@ export type ClaimLookup = (key: string) => readonly Claim[];
 /** What an entry is weighed against. */
 export interface Owners {
   readonly claims: ClaimLookup;
-  /** Names a pod of another namespace than this one that has the address in the cluster's network. */
+  /** Who has addresses in a range (`rangeKey`): see RangeHolders. */
+  readonly leaders: (range: string) => readonly Claim[];
+  /** Names a pod of another namespace than this one that has the address in the cluster's network, be it its node's too. */
   readonly foreignPod: (ip: string, namespace: string) => string | undefined;
   readonly clusterDomain: string;
 }
@@ -79,6 +88,11 @@ export function entryClaim(entry: Entry): Claim {
   return { kind: "ServiceEntry", namespace, name, created, private: visibility === "Namespace" };
 }
 
+export function workloadEntryClaim(entry: KubeWorkloadEntry): Claim {
+  const { namespace, name } = { namespace: namespaceOf(entry), name: nameOf(entry) };
+  return { kind: "WorkloadEntry", namespace, name, created: createdOf(entry), private: false };
+}
+
 /** Keys that an entry asks for. */
 export function entryClaimKeys(entry: Entry): readonly string[] {
   return [...new Set(entry.hosts.flatMap((host) => [hostKey(host.host), ...addressKeys(host)]))];
@@ -90,8 +104,17 @@ export function admit(entry: Entry, owners: Owners): Admission {
   const problems: string[] = [];
   for (const host of entry.hosts) {
     const taken = hostTaken(entry, host.host, owners) ?? addressTaken(entry, host, owners);
-    if (taken !== undefined) problems.push(taken);
-    else hosts.push({ ...host, canonical: isCanonical(entry, host.host, owners.claims) });
+    if (taken !== undefined) {
+      problems.push(taken);
+      continue;
+    }
+    // The rest of the host stays: a pod may come into a range at any time.
+    const cidrVips = host.cidrVips.filter((range) => {
+      const held = rangeHeld(entry, host.host, range, owners);
+      if (held !== undefined) problems.push(held);
+      return held === undefined;
+    });
+    hosts.push({ ...host, cidrVips, canonical: isCanonical(entry, host.host, owners.claims) });
   }
   return { hosts, problems };
 }
@@ -104,9 +127,12 @@ export function addressKey(network: string, ip: string): string {
   return `address ${network}/${ip}`;
 }
 
+export function rangeKey({ network, cidr }: CidrVip): string {
+  return `range ${network}/${cidr.ip}/${cidr.bits}`;
+}
+
 function addressKeys({ vips, cidrVips }: EntryHost): readonly string[] {
-  const ranges = cidrVips.map(({ network, cidr }) => `range ${network}/${cidr.ip}/${cidr.bits}`);
-  return [...vips.map(({ network, ip }) => addressKey(network, ip)), ...ranges];
+  return [...vips.map(({ network, ip }) => addressKey(network, ip)), ...cidrVips.map(rangeKey)];
 }
 
 function hostTaken(entry: Entry, host: string, { claims, clusterDomain }: Owners): string | undefined {
@@ -151,6 +177,19 @@ function addressTaken(entry: Entry, host: EntryHost, { claims, foreignPod }: Own
   return undefined;
 }
 
+/** A private entry takes nothing from what others merely say, as with single addresses. */
+function rangeHeld(entry: Entry, host: string, range: CidrVip, { leaders }: Owners): string | undefined {
+  const claim = entryClaim(entry);
+  const holder = leaders(rangeKey(range)).find((one) => {
+    if (one.namespace === entry.namespace) return false;
+    return one.kind !== "WorkloadEntry" || (!claim.private && before(one, claim) < 0);
+  });
+  if (holder === undefined) return undefined;
+  const { kind, namespace, name } = holder;
+  const who = kind === "WorkloadEntry" ? `WorkloadEntry ${namespace}/${name}` : `${kind}s of namespace ${namespace}`;
+  return `range ${range.cidr.ip}/${range.cidr.bits} of "${host}" holds addresses of ${who}; it is not sent`;
+}
+
 /** `*.svc.cluster.local` and everything above it, and names of another namespace's domain. */
 function reachesIntoOthers(host: string, namespace: string, clusterDomain: string): boolean {
   const services = `svc.${clusterDomain.toLowerCase()}`;
@@ -169,11 +208,15 @@ function isOf(entry: Entry, { kind, namespace, name }: Claim): boolean {
   return kind === "ServiceEntry" && namespace === entry.namespace && name === entry.name;
 }
 
-/** Kubernetes' own objects first, then by age. */
-function before(a: Claim, b: Claim): number {
-  if (a.kind !== b.kind) return a.kind === "Service" ? -1 : 1;
+/** For sorting: Kubernetes' own objects first, then by age. */
+export function before(a: Claim, b: Claim): number {
+  if (isKubernetes(a) !== isKubernetes(b)) return isKubernetes(a) ? -1 : 1;
   if (a.created !== b.created) return a.created - b.created;
-  const [left, right] = [`${a.namespace}/${a.name}`, `${b.namespace}/${b.name}`];
+  const [left, right] = [`${a.namespace}/${a.name} ${a.kind}`, `${b.namespace}/${b.name} ${b.kind}`];
   if (left === right) return 0;
   return left < right ? -1 : 1;
+}
+
+function isKubernetes({ kind }: Claim): boolean {
+  return kind === "Pod" || kind === "Service";
 }

@@ -71,7 +71,7 @@ export function readServiceEntry(
     from,
     namespace: namespaceOf(from),
     name: nameOf(from),
-    created: new Date(from.metadata?.creationTimestamp ?? 0).getTime() || 0,
+    created: createdOf(from),
     visibility: visibility === "PUBLIC" ? "Public" : "Namespace",
     resolution,
     hosts: [...hosts.values()],
@@ -155,6 +155,11 @@ function allocatedAddresses(
 ): readonly string[] {
   if (resolution === "NONE" || (isWildcard(host) && resolution !== DYNAMIC_DNS)) return [];
   return addresses.filter((one) => one.host?.toLowerCase() === host).flatMap(({ value }) => value ?? []);
+}
+
+/** Milliseconds since the epoch; 0: unknown. */
+export function createdOf({ metadata }: Pick<KubeServiceEntry, "metadata">): number {
+  return new Date(metadata?.creationTimestamp ?? 0).getTime() || 0;
 }
 
 export function isWildcard(host: string): boolean {
