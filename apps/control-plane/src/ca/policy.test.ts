@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { POD, type Pod } from "@tulle/store";
-import { TestMesh, type TokenOptions, until } from "../testing/test-mesh.fixture.ts";
+import { TestMesh, type TokenOptions } from "../testing/test-mesh.fixture.ts";
 
 const CART = { trustDomain: "cluster.local", namespace: "shop", serviceAccount: "cart" };
 
@@ -251,15 +251,85 @@ test("certificates that nobody may have are refused: opaque to the caller, preci
   }
 });
 
-test("a refused node proxy finds an Event on its own pod", async () => {
+interface Told {
+  readonly name: string;
+  readonly as?: (mesh: TestMesh) => Pod;
+  readonly token?: TokenOptions;
+  readonly clusterId?: string | undefined;
+  /** Undefined: there is no pod that it could be told on. */
+  readonly about: string | undefined;
+  readonly message?: RegExp;
+}
+
+const TOLD: readonly Told[] = [
+  {
+    name: "an account without a pod on the node",
+    about: "istio-system/ztunnel-n1",
+    message: /sa\/cart: there is no pod of this account on node n1/,
+  },
+  {
+    name: "an account that is no node proxy",
+    as: (mesh) => mesh.putPod({ name: "evil", account: "evil" }),
+    about: "shop/evil",
+    message: /shop\/evil is not one of CA_TRUSTED_NODE_ACCOUNTS/,
+  },
+  {
+    name: "a node proxy whose pod has ended",
+    as: (mesh) => mesh.putPod({ name: "z", namespace: "istio-system", account: "ztunnel", phase: "Failed" }),
+    about: "istio-system/z",
+    message: /has ended \(Failed\)/,
+  },
+  {
+    name: "a token that names another node than the pod has",
+    token: { node: "n2" },
+    about: "istio-system/ztunnel-n1",
+    message: /the token is of node n2/,
+  },
+  {
+    name: "no clusterid",
+    clusterId: undefined,
+    about: "istio-system/ztunnel-n1",
+    message: /the header clusterid is missing/,
+  },
+  {
+    name: "another clusterid",
+    clusterId: "other",
+    about: "istio-system/ztunnel-n1",
+    message: /the header clusterid names the cluster "other", this is Kubernetes/,
+  },
+  {
+    name: "another clusterid, and a token that is none",
+    token: { audience: "kubernetes" },
+    clusterId: "other",
+    about: undefined,
+  },
+  {
+    name: "a token of a pod that was replaced",
+    as: (mesh) => {
+      const old = mesh.putZtunnel("n1");
+      mesh.store.put(POD, { ...old, metadata: { ...old.metadata, uid: "new" } });
+      return old;
+    },
+    about: undefined,
+  },
+];
+
+test("who is refused finds an Event on its own pod that says why", async (t) => {
   await using mesh = await TestMesh.start();
-  const token = await mesh.token(mesh.putZtunnel("n1"));
-  await refused(mesh, mesh.certificate(token, { ...CART, serviceAccount: "nobody" }));
-  await until(() => mesh.store.events.length > 0);
-  const [event] = mesh.store.events;
-  assert.equal(event?.about, "istio-system/ztunnel-n1");
-  assert.equal(event?.reason, "CertificateRefused");
-  assert.match(event?.message ?? "", /sa\/nobody: there is no pod of this account on node n1/);
+  for (const one of TOLD) {
+    await t.test(one.name, async () => {
+      const token = await mesh.token(one.as?.(mesh) ?? mesh.putZtunnel("n1"), one.token);
+      mesh.store.events.length = 0;
+      const options = "clusterId" in one ? { clusterId: one.clusterId } : {};
+      await refused(mesh, mesh.certificate(token, CART, options));
+      const [event, ...others] = mesh.store.events;
+      assert.equal(event?.about, one.about);
+      assert.deepEqual(others, []);
+      if (one.message === undefined) return;
+      assert.equal(event?.reason, "CertificateRefused");
+      assert.match(event?.message ?? "", one.message);
+    });
+  }
 });
 
 test("too long a time is refused, and an account that asks for itself gets itself, whatever its request says", async () => {

@@ -19,8 +19,8 @@ export interface CertificatePolicyOptions {
   readonly trustDomain: () => string;
   /** Resolves when the pods are known. Nobody is judged before. */
   readonly ready: () => Promise<void>;
-  /** A node proxy was refused; the pod is its own. */
-  readonly onRefused?: (proxy: Pod, reason: string) => void;
+  /** A call was refused; the pod is the caller's own, as its token shows. */
+  readonly onRefused?: (caller: Pod, reason: string) => void;
   /** How long a pod that the watch has not brought yet is waited for. Default 1 s. */
   readonly patienceMs?: number;
 }
@@ -43,7 +43,14 @@ export class CertificatePolicy implements CaPolicy {
   async authenticate({ token, clusterId }: CallerCredentials): Promise<Authentication> {
     if (!(await this.#isReady())) return { ok: false, reason: "the control plane does not know the mesh yet" };
     const result = await authenticateCall({ token, clusterId }, this.#options);
-    if (!result.ok) return result;
+    if (!result.ok) {
+      if (clusterId !== undefined && clusterId !== this.#options.clusterId) {
+        // The token was not looked at: whom the header has cost a certificate is told all the same.
+        const who = await authenticateCall({ token, clusterId: undefined }, this.#options);
+        if (who.ok) this.#tell(who.caller.namespace, who.caller.pod, result.reason);
+      }
+      return result;
+    }
     const { namespace, serviceAccount, pod, node } = result.caller;
     const identity: Identity = { trustDomain: this.#options.trustDomain(), namespace, serviceAccount };
     const bound = {
@@ -55,7 +62,13 @@ export class CertificatePolicy implements CaPolicy {
   }
 
   async authorize(caller: CertificateCaller, wanted: Identity): Promise<Authorization> {
-    const { clusterId, accounts, onRefused } = this.#options;
+    const verdict = await this.#judge(caller, wanted);
+    if (!verdict.ok) this.#tell(caller.identity.namespace, caller.pod, verdict.reason);
+    return verdict;
+  }
+
+  async #judge(caller: CertificateCaller, wanted: Identity): Promise<Authorization> {
+    const { clusterId, accounts } = this.#options;
     if (caller.via !== "token") return refuse("only a token can stand for a node");
     if (caller.clusterId !== clusterId) {
       const said = caller.clusterId === undefined ? "is missing" : `is ${quoted(caller.clusterId)}`;
@@ -67,9 +80,13 @@ export class CertificatePolicy implements CaPolicy {
     // Its own, as anybody could have it without standing for somebody: ztunnel serves its metrics with it.
     if (formatIdentity(wanted) === formatIdentity(caller.identity)) return { ok: true };
     const reason = await this.#objection(wanted, proxy.node);
-    if (reason === undefined) return { ok: true };
-    onRefused?.(proxy.pod, reason);
-    return refuse(reason);
+    return reason === undefined ? { ok: true } : refuse(reason);
+  }
+
+  /** Only the very pod of the token: one that has taken its name has nothing to do with it. */
+  #tell(namespace: string, caller: CertificateCaller["pod"], reason: string): void {
+    const pod = caller === undefined ? undefined : this.#options.pods.get(namespace, caller.name);
+    if (pod !== undefined && pod.metadata.uid === caller?.uid) this.#options.onRefused?.(pod, reason);
   }
 
   /** Why a node's proxy may not have a certificate; undefined: it may. */
