@@ -29,7 +29,12 @@ export async function endLocalMesh({ name, purge }: DownConfig, progress: Progre
   }
   // What one that died has left; nobody may start meanwhile.
   const { owner: other } = await claim(names);
-  if (other !== undefined) throw new UserError(`another local mesh ${name} has been started: process ${other}`);
+  if (other !== undefined) {
+    throw new UserError(
+      `another local mesh ${name} has been started: process ${other}`,
+      `to end that one as well: tulle down --name ${name}`,
+    );
+  }
   let removed = false;
   try {
     if (purge) removed = removeStateFolder(stateFolder(name));

@@ -1,7 +1,7 @@
-import { inspect } from "node:util";
 import { messageOf } from "@tulle/base";
 import { parseConfig, USAGE } from "./config.ts";
 import { endLocalMesh } from "./down.ts";
+import { failureText } from "./ui/failure.ts";
 import { terminalProgress } from "./ui/progress.ts";
 import { UserError } from "./user-error.ts";
 import { runLocalMesh } from "./wire.ts";
@@ -25,7 +25,9 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     config = parseConfig(argv, process.cwd());
   } catch (error) {
-    progress.fail(`${messageOf(error)}\n\n${USAGE}`);
+    progress.fail(
+      failureText(new UserError(messageOf(error), "see how it is used: tulle up --help, tulle down --help")),
+    );
     return 2;
   }
   const end = new AbortController();
@@ -48,6 +50,6 @@ async function main(argv: readonly string[]): Promise<number> {
     failure ??= error;
   }
   if (failure === undefined) return 0;
-  progress.fail(failure instanceof UserError ? failure.message : inspect(failure));
+  progress.fail(failureText(failure));
   return 1;
 }

@@ -91,7 +91,12 @@ async function start(config: UpConfig, progress: Progress, signal: AbortSignal, 
   const view = new ObjectView(store, log);
   undo.push(() => view[Symbol.dispose]());
   await view.whenSynced();
-  if (declared === 0) throw new UserError(`${config.directory} holds no Kubernetes YAML (*.yaml, *.yml)`);
+  if (declared === 0) {
+    throw new UserError(
+      `${config.directory} holds no Kubernetes YAML (*.yaml, *.yml)`,
+      "name a directory that does: tulle up DIR, as in tulle up samples/bookinfo",
+    );
+  }
   const { deployments, services: wantedServices } = view.current;
   const policies = (await store.list(AUTHORIZATION_POLICY)).length;
   reading.done(
@@ -104,8 +109,12 @@ async function start(config: UpConfig, progress: Progress, signal: AbortSignal, 
     portOffset: config.portOffset,
     log: log.scope("ingress"),
   });
-  await ingress.checkPorts(wantedServices).catch(asUserError);
-  const dns = await DnsServer.listen(plan.gateway.v4, CLUSTER_DOMAIN, log).catch(asUserError);
+  await ingress
+    .checkPorts(wantedServices)
+    .catch(asUserError("end the other program, or move all ports of this mesh: --port-offset N"));
+  const dns = await DnsServer.listen(plan.gateway.v4, CLUSTER_DOMAIN, log).catch(
+    asUserError("see what holds the port: ss -lunp"),
+  );
   undo.push(() => dns.close());
   const services = new PodServiceAddresses(log);
 
@@ -241,6 +250,9 @@ async function meshReady(mesh: Mesh, config: UpConfig, step: Step, signal: Abort
     await mesh.ready(timeoutMs, (text) => step.update(text), signal);
   } catch (error) {
     if (!(error instanceof NotReadyError)) throw error;
-    throw new UserError(`${error.message}${logTails(error.logs)}`);
+    throw new UserError(
+      `${error.message}${logTails(error.logs)}`,
+      "see what the lines above name; on a slow machine give it more time: --ready-timeout SECONDS",
+    );
   }
 }

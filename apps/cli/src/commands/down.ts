@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { buildCommand } from "@stricli/core";
+import { lazily } from "../command.ts";
 import type { CliContext } from "../context.ts";
 
 interface DownFlags {
@@ -10,10 +11,7 @@ interface DownFlags {
 const LOCAL_MAIN = fileURLToPath(new URL("../../../local/src/main.ts", import.meta.url));
 
 export const downCommand = buildCommand<DownFlags, [], CliContext>({
-  async func({ name, purge }) {
-    const args = ["down", "--name", name, ...(purge ? ["--purge"] : [])];
-    this.process.exitCode = await this.runProcess(LOCAL_MAIN, args);
-  },
+  loader: lazily(async () => down),
   parameters: {
     flags: {
       name: { kind: "parsed", parse: String, brief: "Name of the mesh", default: "local" },
@@ -32,3 +30,7 @@ export const downCommand = buildCommand<DownFlags, [], CliContext>({
       "uids and addresses of the pods, stay for the next start and for tulle get, unless --purge is given. Needs root.",
   },
 });
+
+function down({ runProcess }: CliContext, { name, purge }: DownFlags): Promise<number> {
+  return runProcess(LOCAL_MAIN, ["down", "--name", name, ...(purge ? ["--purge"] : [])]);
+}

@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { buildCommand } from "@stricli/core";
+import { lazily } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { whole } from "./whole.ts";
 
@@ -15,15 +16,7 @@ const DEFAULT_READY_SECONDS = 120;
 const MAX_READY_SECONDS = 3600;
 
 export const upCommand = buildCommand<UpFlags, [string?], CliContext>({
-  async func(flags, directory = ".") {
-    const args = [
-      directory,
-      ...["--name", flags.name],
-      ...["--port-offset", String(flags.portOffset)],
-      ...["--ready-timeout", String(flags.readyTimeout)],
-    ];
-    this.process.exitCode = await this.runProcess(LOCAL_MAIN, args);
-  },
+  loader: lazily(async () => up),
   parameters: {
     positional: {
       kind: "tuple",
@@ -64,3 +57,12 @@ export const upCommand = buildCommand<UpFlags, [string?], CliContext>({
       "Changes of the directory take effect while it runs. Needs root.",
   },
 });
+
+function up(context: CliContext, flags: UpFlags, directory = "."): Promise<number> {
+  return context.runProcess(LOCAL_MAIN, [
+    directory,
+    ...["--name", flags.name],
+    ...["--port-offset", String(flags.portOffset)],
+    ...["--ready-timeout", String(flags.readyTimeout)],
+  ]);
+}

@@ -1,4 +1,5 @@
-import { parseDocument } from "yaml";
+import { messageOf } from "@tulle/base";
+import { type Document, parseDocument } from "yaml";
 import { CliError } from "../cli-error.ts";
 import type { CliContext } from "../context.ts";
 import type { ManifestInput } from "./manifests/common.ts";
@@ -27,7 +28,16 @@ export async function readInput(context: CliContext, flags: ValueFlags): Promise
     const document = parseDocument(await context.readText(name));
     const [error] = document.errors;
     if (error !== undefined) throw new CliError(`${name}: ${error.message}`, "correct the file and try again");
-    files.push({ name, content: document.toJS() as unknown });
+    files.push({ name, content: contentOf(document, name) });
   }
   return { values: readValues({ files, sets: flags.set ?? [] }), namespace: flags.istioNamespace };
+}
+
+/** Throws CliError, also for aliases that would grow without bound. */
+function contentOf(document: Document, name: string): unknown {
+  try {
+    return document.toJS();
+  } catch (cause) {
+    throw new CliError(`${name}: ${messageOf(cause)}`, "correct the file and try again", cause);
+  }
 }

@@ -2,10 +2,21 @@ import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { isInCluster, kubeconfigConnection, type KubeConnection, KubernetesStore, type Store } from "@tulle/store";
+import {
+  isInCluster,
+  kubeconfigConnection,
+  type KubeConnection,
+  KubernetesStore,
+  type Store,
+  StoreError,
+} from "@tulle/store";
 import { CliError } from "../cli-error.ts";
 import { AUTO } from "../command.ts";
 import type { Cluster, ClusterOptions } from "./cluster.ts";
+
+/** What to do about a kubeconfig that is not there or cannot be used. */
+const CHOOSE =
+  "choose a cluster with --kubeconfig FILE and --context NAME (kubectl config view shows yours), or run a mesh here: tulle up DIR";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -34,13 +45,18 @@ function isConfigured(env: Environment): boolean {
   return existsSync(join(env.HOME ?? homedir(), ".kube", "config"));
 }
 
-/** The cluster that a kubeconfig names. Nothing is asked of it yet. Rejects with StoreError. */
+/** The cluster that a kubeconfig names. Nothing is asked of it yet. Rejects with CliError or StoreError. */
 export async function connectCluster(options: ClusterOptions, env: Environment): Promise<Cluster> {
-  const connection = await kubeconfigConnection(env, {
-    ...(options.kubeconfig !== undefined && { files: [options.kubeconfig] }),
-    ...(options.context !== undefined && { context: options.context }),
-  });
-  return new KubernetesCluster(connection);
+  try {
+    const connection = await kubeconfigConnection(env, {
+      ...(options.kubeconfig !== undefined && { files: [options.kubeconfig] }),
+      ...(options.context !== undefined && { context: options.context }),
+    });
+    return new KubernetesCluster(connection);
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.code !== "INVALID") throw error;
+    throw new CliError(error.message, CHOOSE, error);
+  }
 }
 
 class KubernetesCluster implements Cluster {

@@ -20,6 +20,10 @@ export interface WorkloadDump {
   readonly protocol?: string;
   readonly status?: string;
   readonly serviceAccount?: string;
+  readonly network?: string;
+  readonly clusterId?: string;
+  readonly trustDomain?: string;
+  readonly authorizationPolicies?: readonly string[];
   readonly waypoint?: WaypointDump;
 }
 
@@ -34,6 +38,10 @@ export interface ServiceDump {
   readonly hostname: string;
   /** `network/address`. */
   readonly vips?: readonly string[];
+  /** Port of the service → port of its pods. */
+  readonly ports?: Readonly<Record<string, number>>;
+  readonly subjectAltNames?: readonly string[];
+  readonly loadBalancer?: { readonly mode?: string };
   readonly waypoint?: WaypointDump;
   readonly endpoints?: Readonly<Record<string, { readonly workloadUid?: string; readonly status?: string }>>;
 }
@@ -43,6 +51,9 @@ export interface PolicyDump {
   readonly namespace: string;
   readonly scope: string;
   readonly action: string;
+  readonly dryRun?: boolean;
+  /** Rules, of each its clauses, of each its matches. */
+  readonly rules?: readonly (readonly (readonly Readonly<Record<string, unknown>>[])[])[];
 }
 
 export interface CertificateDump {
@@ -54,6 +65,8 @@ export interface CertificateDump {
 }
 
 export interface CertificateFactsDump {
+  /** base64 of PEM. */
+  readonly pem?: string;
   /** Decimal. */
   readonly serialNumber: string;
   /** RFC 3339. */
@@ -95,11 +108,17 @@ export function parseDump(text: string, where: string): Dump & { readonly raw: o
     services: listOf(fields["services"]) as Dump["services"],
     policies: listOf(fields["policies"]) as Dump["policies"],
     certificates: listOf(fields["certificates"]) as Dump["certificates"],
-    workloadState: (fields["workloadState"] ?? {}) as Dump["workloadState"],
+    workloadState: Object.fromEntries(
+      Object.entries(fields["workloadState"] ?? {}).filter(([, state]) => isObject(state)),
+    ) as Dump["workloadState"],
   };
 }
 
+/** What is no object has nothing to show. */
 function listOf(value: unknown): readonly unknown[] {
-  if (Array.isArray(value)) return value;
-  return typeof value === "object" && value !== null ? Object.values(value) : [];
+  return isObject(value) ? Object.values(value).filter(isObject) : [];
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
 }

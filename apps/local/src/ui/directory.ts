@@ -8,16 +8,22 @@ import type { Progress } from "./progress.ts";
 
 /** Pods run under users that own nothing. */
 const READABLE_BY_OTHERS = 0o005;
+const ANOTHER = "name a directory of Kubernetes YAML: tulle up DIR";
 
 /** Throws UserError for a directory that cannot be used at all. */
 export function checkDirectory(path: string): void {
   let mode: number;
   try {
     const stat = statSync(path);
-    if (!stat.isDirectory()) throw new Error(`${path} is no directory`);
+    if (!stat.isDirectory()) throw new UserError(`${path} is no directory`, ANOTHER);
     mode = stat.mode;
   } catch (error) {
-    throw new UserError(`cannot read the directory: ${messageOf(error)}`);
+    if (error instanceof UserError) throw error;
+    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    throw new UserError(
+      missing ? `there is no directory ${path}` : `cannot read ${path}: ${messageOf(error)}`,
+      ANOTHER,
+    );
   }
   if ((mode & READABLE_BY_OTHERS) !== READABLE_BY_OTHERS) {
     throw new UserError(`pods run as users of their own and cannot read ${path}: chmod o+rx ${path}`);
@@ -26,7 +32,7 @@ export function checkDirectory(path: string): void {
 
 /** At the start every problem counts. Throws UserError. */
 export function refuseProblems(problems: readonly Problem[]): void {
-  if (problems.length > 0) throw new UserError(problemList(problems));
+  if (problems.length > 0) throw new UserError(problemList(problems), "correct these lines and start again");
 }
 
 /** Tells of changes of the directory, one after the other; what was good stays. */
@@ -40,7 +46,10 @@ export class DirectoryReport {
 
   /** `problems`: all there are now. `imagesChanged`: an image stands for another command. */
   tell({ changes }: Pick<ImportResult, "changes">, problems: readonly Problem[], imagesChanged: boolean): void {
-    const text = problems.length === 0 ? "" : `${problemList(problems)}\n  What was good before stays in force.`;
+    const text =
+      problems.length === 0
+        ? ""
+        : `${problemList(problems)}\n  next: correct these lines and save; until then what was good before stays in force`;
     if (text !== "" && text !== this.#shown) this.#progress.note(text);
     else if (text === "" && this.#shown !== "") this.#progress.note("✓ the directory is fine again");
     else if (changes > 0 || imagesChanged) this.#progress.note("✓ the directory has changed, and that is in force");
