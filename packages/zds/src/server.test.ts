@@ -186,6 +186,50 @@ test("an answer that comes too late does not count for the next message", async 
   assert.equal(server.connected, 1);
 });
 
+test("while the newest proxy owes an answer the one before is told of pods", async () => {
+  const server = startServer({ ackTimeoutMs: 50 });
+  const old = await new RawProxy().join();
+  const young = await new RawProxy().join();
+  await until(() => server.connected === 2, "both snapshots");
+  await assert.rejects(server.add(pod("a")), /has not answered/);
+  const second = server.add(pod("a"));
+  assert.equal((await old.next())?.kind, "add");
+  old.ack();
+  await second;
+  assert.equal((await young.next())?.kind, "add");
+  young.ack();
+  const gone = server.del("b");
+  for (const proxy of [old, young]) {
+    assert.equal((await proxy.next())?.kind, "del");
+    proxy.ack();
+  }
+  await gone;
+  const third = server.add(pod("c"));
+  assert.deepEqual(await young.next(), { kind: "add", uid: "c", info: INFO });
+  young.ack();
+  await third;
+});
+
+test("a proxy that owes three answers is left, and holds up nobody with a snapshot that it does not take", async () => {
+  const server = startServer({ ackTimeoutMs: 150, snapshot: () => ["a", "b", "c", "d", "e"].map((uid) => pod(uid)) });
+  const old = new RawProxy();
+  old.send(encodeHello());
+  for (const kind of ["add", "add", "add", "add", "add", "snapshot-sent"]) {
+    assert.equal((await old.next())?.kind, kind);
+    old.ack();
+  }
+  await until(() => server.connected === 1, "the first snapshot");
+  const young = new RawProxy();
+  young.send(encodeHello());
+  assert.equal((await young.next())?.kind, "add");
+  await assert.rejects(server.add(pod("f")), /owes 3 answers/);
+  for (const kind of ["add", "add", undefined]) assert.equal((await young.next())?.kind, kind);
+  const again = server.add(pod("f"));
+  assert.deepEqual(await old.next(), { kind: "add", uid: "f", info: INFO });
+  old.ack();
+  await again;
+});
+
 test("a proxy that does not say hello in time, or says something else, is left", async () => {
   startServer({ helloTimeoutMs: 30, snapshot: () => [pod("secret")] });
   for (const first of [undefined, Uint8Array.of(1, 2, 3), encodeAck({ error: undefined }), new Uint8Array(2000)]) {

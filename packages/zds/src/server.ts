@@ -46,6 +46,8 @@ const TURN_TIMEOUT_MS = 15_000;
 const MAX_WAITING = 2500;
 /** Proxies at a time: the old and the new one of an upgrade, and some that are about to be noticed as dead. */
 const MAX_PROXIES = 16;
+/** Answers that are due, one after the other not in time: then the proxy is taken for dead, and an older one counts again. */
+const MAX_UNANSWERED = 3;
 /** Whoever connects is handed the namespaces of pods. */
 const SOCKET_MODE = 0o600;
 
@@ -71,11 +73,12 @@ export class ZdsServer {
   }
 
   /**
-   * Tells the newest proxy of a pod, after its snapshot. Rejects when there is none (NO_PROXY), it does not answer, or it
-   * refuses.
+   * Tells the newest proxy of a pod, after its snapshot; one that owes answers only if there is no other. Rejects when there
+   * is none (NO_PROXY), it does not answer, or it refuses.
    */
   async add(pod: AgentPod): Promise<void> {
-    const proxy = this.#proxies.findLast(({ greeted }) => greeted);
+    const greeted = this.#proxies.filter((one) => one.greeted);
+    const proxy = greeted.findLast((one) => !one.owes) ?? greeted.at(-1);
     if (proxy === undefined) {
       throw new MeshError("no ztunnel is connected to this node's agent: wait for it to start, or look at its log", {
         code: "NO_PROXY",
@@ -218,6 +221,11 @@ class ProxyConnection {
     return this.#ready;
   }
 
+  /** Whether the time for an answer is over, and it has not come since. */
+  get owes(): boolean {
+    return this.#late > 0;
+  }
+
   get closed(): boolean {
     return this.#closed;
   }
@@ -276,8 +284,8 @@ class ProxyConnection {
       return await new Promise<Uint8Array>((resolve, reject) => {
         this.#waiter = { resolve, reject };
         timer = setTimeout(() => {
-          this.#late++;
           reject(new Error(`ztunnel has not ${what} within ${timeoutMs / 1000} s`));
+          if (++this.#late >= MAX_UNANSWERED) this.#fail(`ztunnel owes ${this.#late} answers`);
         }, timeoutMs);
       });
     } finally {
