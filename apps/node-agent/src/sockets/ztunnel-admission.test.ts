@@ -39,11 +39,19 @@ interface Parts {
   readonly known?: readonly Pod[];
   readonly check?: "cgroup" | "annotation";
   readonly cgroup?: string;
+  readonly now?: () => number;
 }
 
-function admissionOf({ store, known = [], check = "cgroup", cgroup = `0::/kubepods/pod${UID}/01` }: Parts) {
+function admissionOf({ store, known = [], check = "cgroup", cgroup = `0::/kubepods/pod${UID}/01`, now }: Parts) {
   const place = { nodeName: "n1", systemNamespace: "istio-system" };
-  return ztunnelAdmission({ store, known: () => known, ...place, check, readCgroup: () => cgroup });
+  return ztunnelAdmission({
+    store,
+    known: () => known,
+    ...place,
+    check,
+    readCgroup: () => cgroup,
+    ...(now && { now }),
+  });
 }
 
 interface Fields {
@@ -111,4 +119,20 @@ test("while the API is away a ztunnel of a pod that is known is admitted, and no
 test("what the API answers other than that it is away lets nobody in", async () => {
   const store: Parts["store"] = { list: () => Promise.reject(new StoreError("FORBIDDEN", "no")) };
   await assert.rejects(admissionOf({ store })(ROOT), /no/);
+});
+
+test("the API is asked about strangers a few times a second, and about a known ztunnel never", async () => {
+  let [asked, time] = [0, 0];
+  const store: Parts["store"] = { list: () => Promise.resolve([]).finally(() => asked++) };
+  const pods: Pod[] = [];
+  const admit = admissionOf({ store, known: pods, now: () => time });
+  for (let i = 0; i < 100; i++) await admit(ROOT);
+  assert.equal(asked, 5);
+  assert.match((await admit(ROOT)) ?? "", /in no pod of istio-system .* 5 others were asked for within a second/);
+  for (; time < 3000; time += 10) await admit(ROOT);
+  assert.ok(asked <= 5 * 4, `${asked} in three seconds`);
+  pods.push(ztunnel());
+  const before = asked;
+  assert.equal(await admit(ROOT), undefined);
+  assert.equal(asked, before);
 });

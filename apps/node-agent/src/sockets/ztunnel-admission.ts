@@ -20,7 +20,12 @@ export interface AdmissionOptions {
   readonly check: "cgroup" | "annotation";
   /** Text of `/proc/PID/cgroup`. Default: this machine's. */
   readonly readCgroup?: (pid: number) => string;
+  /** Monotonic milliseconds. Default: this machine's. */
+  readonly now?: () => number;
 }
+
+/** A process that is none of ours may connect again and again; the API shall not hear of each (spec: control-plane §7.5). */
+const MAX_ASKS_PER_SECOND = 5;
 
 /** Uids of pods in paths of cgroups: with systemd's driver hyphens are underscores. */
 const POD_UID = /pod([0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12})(?=[./]|$)/g;
@@ -28,6 +33,9 @@ const POD_UID = /pod([0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-
 /** Undefined: it is this node's ztunnel; else why not. */
 export function ztunnelAdmission(options: AdmissionOptions): (peer: PeerCredentials) => Promise<string | undefined> {
   const { store, known, nodeName, systemNamespace, check, readCgroup = cgroupOf } = options;
+  const { now = () => performance.now() } = options;
+  /** When the last questions were asked. */
+  const asks: number[] = [];
   const isZtunnel = (pod: Pod) =>
     pod.metadata.namespace === systemNamespace &&
     pod.metadata.labels?.[ZTUNNEL_APP.key] === ZTUNNEL_APP.value &&
@@ -50,6 +58,12 @@ export function ztunnelAdmission(options: AdmissionOptions): (peer: PeerCredenti
       fields: { "spec.nodeName": nodeName },
     };
     const nobody = `it is in no pod of ${systemNamespace} with ${ZTUNNEL_APP.key}=${ZTUNNEL_APP.value} on this node`;
+    const at = now();
+    if (at - (asks.at(-MAX_ASKS_PER_SECOND) ?? Number.NEGATIVE_INFINITY) < 1000) {
+      return `${nobody} that is known, and ${MAX_ASKS_PER_SECOND} others were asked for within a second: try again`;
+    }
+    asks.splice(0, asks.length - MAX_ASKS_PER_SECOND + 1);
+    asks.push(at);
     try {
       return (await store.list(PODS, selection)).some(isIts) ? undefined : nobody;
     } catch (error) {
