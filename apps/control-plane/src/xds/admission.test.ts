@@ -190,3 +190,21 @@ test("a proxy on demand is given the workloads of its own node unasked", async (
     "Kubernetes//Pod/shop/cart-1",
   ]);
 });
+
+test("an application is given no node's workloads, neither unasked nor by the key that stands for them", async () => {
+  await using mesh = await TestMesh.start();
+  const pod = cart(mesh);
+  mesh.putPod({ name: "far", node: "n2", ip: "10.1.0.2" });
+  const token = await mesh.token(pod);
+  const [own, far] = ["Kubernetes//Pod/shop/cart-1", "Kubernetes//Pod/shop/far"];
+  let known: unknown;
+  for (let tries = 0; String(known) !== far && tries < 100; tries++) {
+    known = await ask(mesh, token, CART, { names: [far] });
+  }
+  for (const node of ["n1", "n2"]) {
+    const claim = { ...CART, metadata: { ...CART.metadata, NODE_NAME: node } };
+    assert.deepEqual(await ask(mesh, token, claim, { names: [own] }), [own], `it says that it is on ${node}`);
+    assert.deepEqual(await ask(mesh, token, claim, { names: [own, `node:${node}`] }), [own], "and asks for it");
+    assert.deepEqual(await ask(mesh, token, claim, { names: [`node:${node}`] }), []);
+  }
+});

@@ -19,8 +19,13 @@ export interface XdsType {
   readonly typeUrl: string;
   /** Everybody gets everything (Authorization). Default false. */
   readonly alwaysWildcard?: boolean;
-  /** Keys that an on-demand client is subscribed to unasked: `node:<name>` gives a proxy its own workloads. */
+  /**
+   * Keys that an on-demand client is subscribed to unasked: `node:<name>` gives a proxy its own workloads. Only clients
+   * that may have everything get them: what a peer says of its node is shown to be true for these alone.
+   */
   readonly impliedKeys?: (peer: XdsPeer) => readonly string[];
+  /** Keys that nobody may ask for: in requests they are passed over. Default: none. */
+  readonly isInternal?: (key: string) => boolean;
   readonly view?: TypeView;
 }
 
@@ -229,7 +234,8 @@ export class AdsStream {
     const { type, cache } = served ?? { type: unserved(typeUrl), cache: new ResourceCache(typeUrl) };
     const options = {
       alwaysWildcard: type.alwaysWildcard ?? false,
-      impliedKeys: type.impliedKeys?.(this.#options.peer) ?? [],
+      impliedKeys: this.#options.wildcard ? (type.impliedKeys?.(this.#options.peer) ?? []) : [],
+      ...(type.isInternal && { isInternal: type.isInternal }),
     };
     const subscription = new ServerSubscription(cache, options, request);
     const fresh: TypeState = {

@@ -117,6 +117,28 @@ test("an on-demand answer carries the aliases, a wildcard one does not", () => {
   assert.deepEqual(aliasesOf({}).flat(), []);
 });
 
+test("keys that are internal cannot be asked for: not at first, not by what is held, not later", () => {
+  const { cache, put } = setUp();
+  const options = {
+    alwaysWildcard: false,
+    impliedKeys: [] as string[],
+    isInternal: (key: string) => key.startsWith("node:"),
+  };
+  const one = new ServerSubscription(cache, options, asked({ subscribe: ["w2", "node:n1"], held: { "node:n2": "x" } }));
+  assert.equal(taken(one), "w2 | ");
+  one.request(asked({ subscribe: ["node:n1"] }));
+  assert.equal(one.answerDue, true);
+  assert.equal(taken(one), " | ");
+  one.changed(put("w1", "2", ["n/10.0.0.1"], ["node:n1"]));
+  assert.equal(one.hasChanges, false);
+  const only = new ServerSubscription(cache, options, asked({ subscribe: ["node:n1"] }));
+  assert.equal(only.wildcard, false, "who asks for nothing else does not get everything");
+  assert.equal(taken(only), " | ");
+  const own = new ServerSubscription(cache, { ...options, impliedKeys: ["node:n1"] }, asked({ subscribe: ["w2"] }));
+  own.request(asked({ unsubscribe: ["node:n1"] }));
+  assert.equal(taken(own), "w1 w2 w3 | ", "nor can they be left");
+});
+
 test("an on-demand client gets the workloads of its own node unasked, now and later", () => {
   const { cache, put } = setUp();
   const options = { alwaysWildcard: false, impliedKeys: ["node:n1"] };

@@ -12,6 +12,8 @@ export interface SubscriptionOptions {
   readonly alwaysWildcard: boolean;
   /** Keys that this client is subscribed to unasked, when it is not a wildcard one. */
   readonly impliedKeys: readonly string[];
+  /** Keys that the client's requests may not name: they are passed over. Default: none. */
+  readonly isInternal?: (key: string) => boolean;
 }
 
 /** What to send next: encoded resources and names that are gone. */
@@ -55,8 +57,9 @@ export class ServerSubscription {
     const subscribe = first.resourceNamesSubscribe;
     const without = new Set(first.resourceNamesUnsubscribe);
     const held = Object.entries(first.initialResourceVersions);
-    const names = [...subscribe, ...held.map(([name]) => name)].filter((name) => !without.has(name));
-    checkCount(names.length);
+    const asked = [...subscribe, ...held.map(([name]) => name)].filter((name) => !without.has(name));
+    checkCount(asked.length);
+    const names = asked.filter((name) => this.#mayName(name));
     this.#wildcard = options.alwaysWildcard || subscribe.length === 0 || names.includes(WILDCARD);
     this.#keys = new Set(this.#wildcard ? [] : [...names, ...options.impliedKeys]);
     this.#newKeys = new Set(this.#keys);
@@ -87,13 +90,14 @@ export class ServerSubscription {
     checkCount(this.#keys.size + subscribe.length);
     const without = new Set(unsubscribe);
     for (const key of without) {
+      if (!this.#mayName(key)) continue;
       this.#keys.delete(key);
       this.#newKeys.delete(key);
       this.#sent.delete(key);
     }
     if (without.has(WILDCARD)) this.#wildcard = false;
     for (const key of subscribe) {
-      if (without.has(key)) continue;
+      if (without.has(key) || !this.#mayName(key)) continue;
       if (key === WILDCARD) {
         this.#wildcard = true;
         this.#everything = true;
@@ -123,6 +127,10 @@ export class ServerSubscription {
     this.#due = false;
     this.#held = new Map();
     return delta;
+  }
+
+  #mayName(key: string): boolean {
+    return !(this.#options.isInternal?.(key) ?? false);
   }
 
   #wants(name: string): boolean {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { core, security, wds } from "@tulle/api";
-import { ADDRESSES, addressResource, authorizationResource } from "./wds-resources.ts";
+import { ADDRESSES, addressResource, authorizationResource, WORKLOADS } from "./wds-resources.ts";
 
 test("a workload is named by its uid and found by its addresses, services and node", () => {
   const value = create(wds.WorkloadSchema, {
@@ -47,4 +47,13 @@ test("a proxy's own node stands in its metadata", () => {
     ADDRESSES.impliedKeys?.({ principal: "", node: create(core.NodeSchema, { id: "x", metadata }) });
   assert.deepEqual(implied({ NODE_NAME: "n1" }), ["node:n1"]);
   assert.deepEqual(implied({}), []);
+});
+
+test("a node's key is internal, names and addresses are not", () => {
+  for (const { isInternal } of [ADDRESSES, WORKLOADS]) {
+    assert.deepEqual(
+      ["node:n1", "node:", "node:c//Pod/ns/p", "ns/node:x", "/10.0.0.1", "*"].map((key) => isInternal?.(key)),
+      [true, true, false, false, false, false],
+    );
+  }
 });

@@ -12,12 +12,14 @@ export const ADDRESSES: XdsType = {
     const name = nodeMetadata(node, "NODE_NAME");
     return name === "" ? [] : [nodeKey(name)];
   },
+  isInternal: isNodeKey,
 };
 
 /** Workloads alone: for clients older than Address. */
 export const WORKLOADS: XdsType = {
   typeUrl: WORKLOAD_TYPE,
   ...(ADDRESSES.impliedKeys && { impliedKeys: ADDRESSES.impliedKeys }),
+  isInternal: isNodeKey,
   view: {
     of: ADDRESS_TYPE,
     // `<namespace>/<hostname>` is a service; the uid of a workload has more parts.
@@ -70,5 +72,11 @@ function aliasOf(network: string, address: Uint8Array, length?: number): string[
 
 /** The group of a node's workloads. Not a name that a resource can have: those hold a slash. */
 export function nodeKey(node: string): string {
-  return `node:${node}`;
+  return `${NODE_PREFIX}${node}`;
 }
+
+function isNodeKey(key: string): boolean {
+  return key.startsWith(NODE_PREFIX) && !key.includes("/");
+}
+
+const NODE_PREFIX = "node:";
