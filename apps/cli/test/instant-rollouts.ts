@@ -20,7 +20,8 @@ export function instantRollouts(store: Store): Disposable {
           };
     if (kind.kind === DEPLOYMENT.kind) {
       // What the control plane writes once it runs.
-      const metadata = { name: "istio-ca-root-cert", namespace: "istio-system", labels: { "istio.io/config": "true" } };
+      const { namespace = "" } = object.metadata;
+      const metadata = { name: "istio-ca-root-cert", namespace, labels: { "istio.io/config": "true" } };
       const roots = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { "root-cert.pem": "" } };
       store.apply(CONFIG_MAP, roots, { manager: "double" }).catch(() => {});
     }

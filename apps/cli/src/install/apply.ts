@@ -2,11 +2,13 @@ import {
   CUSTOM_RESOURCE_DEFINITION,
   kindOf,
   type KubeObject,
+  NAMESPACE,
   type ResourceKind,
   resourceName,
   type Store,
 } from "@tulle/store";
 import { CliError } from "../cli-error.ts";
+import { INSTALLATION_LABEL } from "./manifests/common.ts";
 
 /** Puts objects into the cluster by server-side apply, and tells what changed. */
 
@@ -33,17 +35,18 @@ export function kindOfObject(object: KubeObject): ResourceKind {
 }
 
 /** With `dryRun` nothing is written; what would happen is told from what is there. Rejects with StoreError, CliError. */
-export async function applyObject(store: Store, object: KubeObject, dryRun: boolean): Promise<Applied> {
-  const kind = kindOfObject(object);
-  const before = await store.get(kind, object.metadata);
-  const reason = before === undefined ? undefined : reasonToKeep(kind, before, object);
-  if (reason !== undefined) return { object, outcome: "kept", reason };
+export async function applyObject(store: Store, made: KubeObject, dryRun: boolean): Promise<Applied> {
+  const kind = kindOfObject(made);
+  const before = await store.get(kind, made.metadata);
+  const object = before !== undefined && isOthers(kind, before) ? unclaimed(made) : made;
   if (before?.metadata.deletionTimestamp !== undefined) {
     throw new CliError(
       `${resourceName(kind)} ${object.metadata.name} is being deleted`,
       "wait until it is gone (kubectl get shows it), then try again",
     );
   }
+  const reason = before === undefined ? undefined : reasonToKeep(kind, before, object);
+  if (reason !== undefined) return { object, outcome: "kept", reason };
   // A schema is big enough for the API server to take its time; what is in it already needs no write.
   const isCrd = kind.kind === CUSTOM_RESOURCE_DEFINITION.kind;
   const unchanged = (dryRun || isCrd) && before !== undefined && includes(before, object);
@@ -55,8 +58,22 @@ export async function applyObject(store: Store, object: KubeObject, dryRun: bool
   return { object, outcome: same ? "unchanged" : "configured" };
 }
 
+/** A namespace or schema that was there before any installation of ours: it outlives this one, `--purge` or not. */
+function isOthers(kind: ResourceKind, before: KubeObject): boolean {
+  const shared = kind.kind === NAMESPACE.kind || kind.kind === CUSTOM_RESOURCE_DEFINITION.kind;
+  return shared && before.metadata.labels?.[INSTALLATION_LABEL] === undefined;
+}
+
+/** Without the label by which uninstall knows what is its own. */
+function unclaimed(object: KubeObject): KubeObject {
+  const { [INSTALLATION_LABEL]: _ours, ...labels } = object.metadata.labels ?? {};
+  const { labels: _all, ...metadata } = object.metadata;
+  return { ...object, metadata: Object.keys(labels).length === 0 ? metadata : { ...metadata, labels } };
+}
+
 /** Schemas of Gateway API are shared with others: a newer release, or the wider channel, stays. */
 function reasonToKeep(kind: ResourceKind, before: KubeObject, object: KubeObject): string | undefined {
+  if (kind.kind === NAMESPACE.kind && isOthers(kind, before)) return "it was there before";
   if (kind.kind !== CUSTOM_RESOURCE_DEFINITION.kind) return undefined;
   const wanted = object.metadata.annotations?.[BUNDLE_VERSION];
   const there = before.metadata.annotations?.[BUNDLE_VERSION];

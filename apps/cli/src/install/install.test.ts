@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { CAPTURED_CONDITION, REDIRECTION_ANNOTATION } from "@tulle/base";
+import { CAPTURED_CONDITION, INSTALLATION_LABEL, REDIRECTION_ANNOTATION } from "@tulle/base";
+import { until } from "@tulle/lab";
 import {
+  AUTHORIZATION_POLICY,
   CLUSTER_ROLE,
   CONFIG_MAP,
   CUSTOM_RESOURCE_DEFINITION,
@@ -18,6 +20,7 @@ import { instantRollouts } from "../../test/instant-rollouts.ts";
 import { tulle } from "../../test/run-cli.ts";
 import type { Cluster } from "../kube/cluster.ts";
 import { connectCluster } from "../kube/connect.ts";
+import { readCrds } from "./manifests/crds.ts";
 
 /** Against a real API server; a double stands in for its controllers. In the order of an installation's life. */
 
@@ -83,6 +86,7 @@ const ALLOWED: readonly Access[] = [
   ["istio-cni", "get", "namespaces", "", "default"],
   ["istio-cni", "patch", "pods/status", "default", "a"],
   ["istio-cni", "get", "daemonsets.apps", "istio-system", "istio-cni-node"],
+  ["istio-cni", "get", "nodes", "", "n1"],
   ["istio-cni", "watch", "configmaps", "istio-system", "istio"],
 ];
 
@@ -108,6 +112,7 @@ const DENIED: readonly Access[] = [
   ["istio-cni", "patch", "pods", "default", "a"],
   ["istio-cni", "delete", "pods", "default", "a"],
   ["istio-cni", "patch", "nodes", "", "n1"],
+  ["istio-cni", "list", "nodes", "", ""],
   ["istio-cni", "patch", "daemonsets.apps", "istio-system", "istio-cni-node"],
   ["istio-cni", "get", "daemonsets.apps", "istio-system", "ztunnel"],
   ["ztunnel", "get", "pods", "istio-system", "a"],
@@ -231,7 +236,10 @@ test("uninstall without purge keeps schemas, their objects and the namespace, an
 
   const { out, error, exitCode } = await run("uninstall");
   assert.equal(exitCode, 0, error);
-  assert.match(error, /the node agent did not release default\/marked \(no node\): its marks are gone, but restart these pods/);
+  assert.match(
+    error,
+    /the node agent did not release default\/marked \(no node\): its marks are gone, but restart these pods/,
+  );
   const pod = await store.get(POD, marked);
   assert.deepEqual(pod?.metadata.annotations, { "users.example/own": "stays" });
   assert.deepEqual(
@@ -285,6 +293,58 @@ test("purge lists what is lost, wants a word, and takes schemas and namespace aw
     left.map(({ metadata }) => metadata.name),
     [],
   );
+});
+
+test("a namespace that is being deleted is waited for by the user, not by the installation", async () => {
+  const { error, exitCode } = await run("install");
+  assert.equal(exitCode, 1);
+  assert.match(error, /namespaces istio-system is being deleted\n {2}next: wait until it is gone/);
+});
+
+test("a namespace and schemas that were there before are used, and outlive the installation and its purge", async () => {
+  await until(async () => (await store.list(CUSTOM_RESOURCE_DEFINITION)).length === 0, {
+    what: "the purged schemas to be gone",
+  });
+  const earlier = ["authorizationpolicies.security.istio.io", "gateways.gateway.networking.k8s.io"];
+  for (const crd of readCrds()) {
+    if (earlier.includes(crd.metadata.name)) await store.create(CUSTOM_RESOURCE_DEFINITION, crd);
+  }
+  const labels = { "users.example/own": "stays" };
+  await store.create(NAMESPACE, { apiVersion: "v1", kind: "Namespace", metadata: { name: "mesh", labels } });
+
+  for (const round of ["an installation", "an upgrade"]) {
+    const { error, exitCode } = await run("install", "-i", "mesh");
+    assert.equal(exitCode, 0, error);
+    assert.match(error, /✔ Namespace mesh kept \(it was there before\)\n/);
+    for (const name of earlier) {
+      const crd = await store.get(CUSTOM_RESOURCE_DEFINITION, { name });
+      assert.equal(crd?.metadata.labels?.[INSTALLATION_LABEL], undefined, `${name} after ${round}`);
+    }
+    const namespace = await store.get(NAMESPACE, { name: "mesh" });
+    assert.deepEqual(namespace?.metadata.labels, { ...labels, "kubernetes.io/metadata.name": "mesh" }, round);
+  }
+  const policy = { namespace: "default", name: "theirs" };
+  await store.create(AUTHORIZATION_POLICY, {
+    apiVersion: "security.istio.io/v1",
+    kind: "AuthorizationPolicy",
+    metadata: policy,
+    spec: {},
+  });
+
+  const { out } = await run("uninstall", "--purge", "-i", "mesh");
+  assert.match(
+    out,
+    /kept, because they were there before Tulle:\n {2}schema authorizationpolicies\.security\.istio\.io\n {2}schema gateways\.gateway\.networking\.k8s\.io\n {2}namespace mesh\n/,
+  );
+  assert.doesNotMatch(out, /default\/theirs|with everything in it/);
+  const { error, exitCode } = await run("uninstall", "--purge", "-y", "-i", "mesh");
+  assert.equal(exitCode, 0, error);
+  const left = (await store.list(CUSTOM_RESOURCE_DEFINITION)).filter(
+    ({ metadata }) => metadata.deletionTimestamp === undefined,
+  );
+  assert.deepEqual(left.map(({ metadata }) => metadata.name).toSorted(), earlier);
+  assert.notEqual(await store.get(AUTHORIZATION_POLICY, policy), undefined);
+  assert.equal((await store.get(NAMESPACE, { name: "mesh" }))?.metadata.deletionTimestamp, undefined);
 });
 
 function daemonSet(namespace: string, name: string, labels: Readonly<Record<string, string>>): KubeObject {

@@ -10,9 +10,12 @@ import { INSTALLATION_LABEL } from "./manifests/common.ts";
 
 /** What uninstall leaves in place unless it is told otherwise: schemas, all objects of them, the namespace. */
 export interface Purge {
+  /** Schemas that an installation made. */
   readonly crds: readonly { readonly name: string; readonly objects: readonly string[] }[];
-  /** The release namespace, when the installation made it. */
+  /** The release namespace, when an installation made it. */
   readonly namespace: string | undefined;
+  /** What was there before any installation, and stays. */
+  readonly kept: readonly string[];
 }
 
 /** Objects of a kind that are named one by one. */
@@ -27,19 +30,33 @@ export async function listPurge(store: Store, namespace: string): Promise<Purge>
   }
   const release = await store.get(NAMESPACE, { name: namespace });
   const ours = release?.metadata.labels?.[INSTALLATION_LABEL] === namespace;
-  return { crds: crds.toSorted((a, b) => (a.name < b.name ? -1 : 1)), namespace: ours ? namespace : undefined };
+  const kept = (await foreignCrds(store)).map((name) => `schema ${name}`);
+  if (release !== undefined && !ours) kept.push(`namespace ${namespace}`);
+  return { crds: crds.toSorted((a, b) => (a.name < b.name ? -1 : 1)), namespace: ours ? namespace : undefined, kept };
+}
+
+/** Schemas that an installation needs and found in place. */
+async function foreignCrds(store: Store): Promise<string[]> {
+  const { readCrds } = await import("./manifests/crds.ts");
+  const needed = new Set(readCrds().map(({ metadata }) => metadata.name));
+  return (await store.list(CUSTOM_RESOURCE_DEFINITION))
+    .filter(({ metadata }) => needed.has(metadata.name) && metadata.labels?.[INSTALLATION_LABEL] === undefined)
+    .map(({ metadata }) => metadata.name)
+    .toSorted();
 }
 
 /** For people: every object that will be lost. */
-export function purgeText({ crds, namespace }: Purge): string {
-  const lines = ["--purge removes these, whoever made them:"];
+export function purgeText({ crds, namespace, kept }: Purge): string {
+  const lines =
+    crds.length > 0 || namespace !== undefined ? ["--purge removes these, whoever made their objects:"] : [];
   for (const { name, objects } of crds) {
     lines.push(`  schema ${name}${objects.length === 0 ? "" : ` with ${objects.length} objects:`}`);
     lines.push(...objects.slice(0, MAX_NAMED).map((object) => `    ${object}`));
     if (objects.length > MAX_NAMED) lines.push(`    and ${objects.length - MAX_NAMED} more`);
   }
   if (namespace !== undefined) lines.push(`  namespace ${namespace} with everything in it`);
-  return `${lines.join("\n")}\n`;
+  if (kept.length > 0) lines.push("kept, because they were there before Tulle:", ...kept.map((what) => `  ${what}`));
+  return lines.map((line) => `${line}\n`).join("");
 }
 
 export async function purge(store: Store, { crds, namespace }: Purge, progress: Progress): Promise<void> {
