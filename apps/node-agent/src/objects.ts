@@ -59,12 +59,48 @@ export const NAMESPACES: ResourceKind = {
   namespaced: false,
 };
 
-export const DAEMON_SETS: ResourceKind = {
+/** Of a node selector term. */
+export interface NodeRequirement {
+  readonly key: string;
+  readonly operator: string;
+  readonly values?: readonly string[];
+}
+
+export interface DaemonSet extends KubeObject {
+  readonly spec?: {
+    readonly template?: {
+      readonly spec?: {
+        readonly nodeSelector?: Readonly<Record<string, string>>;
+        readonly affinity?: {
+          readonly nodeAffinity?: {
+            readonly requiredDuringSchedulingIgnoredDuringExecution?: {
+              /** Any of them; all requirements of one. */
+              readonly nodeSelectorTerms?: readonly {
+                readonly matchExpressions?: readonly NodeRequirement[];
+                readonly matchFields?: readonly NodeRequirement[];
+              }[];
+            };
+          };
+        };
+      };
+    };
+  };
+}
+
+export const DAEMON_SETS: ResourceKind<DaemonSet> = {
   group: "apps",
   version: "v1",
   kind: "DaemonSet",
   plural: "daemonsets",
   namespaced: true,
+};
+
+export const NODES: ResourceKind = {
+  group: "",
+  version: "v1",
+  kind: "Node",
+  plural: "nodes",
+  namespaced: false,
 };
 
 export const PEER_AUTHENTICATIONS: ResourceKind = {

@@ -266,5 +266,5 @@ function readBootId(): string {
 
 function staysCaptured(config: Config, store: Store, log: Log): Promise<boolean> {
   if (config.onTermination !== "ask") return Promise.resolve(config.onTermination === "keep");
-  return isUpgrade({ store, namespace: config.systemNamespace, log });
+  return isUpgrade({ store, namespace: config.systemNamespace, node: config.nodeName, log });
 }

@@ -20,7 +20,7 @@ export interface EnablementSelector {
   readonly namespaceSelector: LabelSelector;
 }
 
-const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
+export const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
 const EVERYTHING: LabelSelector = { matchLabels: {}, matchExpressions: [] };
 
 /** The pod says so itself; or its namespace does and it does not say no (spec: control-plane §1.1). */

@@ -58,6 +58,8 @@ export function nodeAgentObjects(input: ManifestInput): KubeObject[] {
       serviceAccount: NODE_AGENT_ACCOUNT,
       rules: [
         { apiGroups: [""], resources: ["pods", "namespaces"], verbs: READ },
+        // Its own, when it ends: whether the DaemonSet still wants an agent there. RBAC cannot say "own".
+        { apiGroups: [""], resources: ["nodes"], verbs: ["get"] },
         // Annotations and the condition go through the sub-resource: the agent cannot change what a pod runs.
         { apiGroups: [""], resources: ["pods/status"], verbs: ["patch"] },
         { apiGroups: ["", "events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
