@@ -5,7 +5,20 @@ import { VERSION } from "../src/version.ts";
 
 const INSTALLED = { "tulle.dev/installation": "istio-system", "app.kubernetes.io/version": VERSION };
 const CREATED = "2026-03-01T08:00:00Z";
+/** A throw-away certificate: its issuer and fingerprint are what -o wide shows. */
+const PEM = `-----BEGIN CERTIFICATE-----
+MIIBdzCCARygAwIBAgIDAL7vMAoGCCqGSM49BAMCMBgxFjAUBgNVBAoMDWNsdXN0
+ZXIubG9jYWwwIBcNMjYxMTIxMTk0MTQyWhgPMjEyNjEwMjgxOTQxNDJaMBgxFjAU
+BgNVBAoMDWNsdXN0ZXIubG9jYWwwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASS
+wUHxsQED3epdDBV0J3H4/3ISu1LSzCQE86Y5C1r/8nu8ZMVifvSNlbwGCXSJQTyr
+xd8c+LmsRPQ5IPGLeUa5o1MwUTAdBgNVHQ4EFgQUnTIetnKPHVkoRXhY/7UUMkpg
+P7owHwYDVR0jBBgwFoAUnTIetnKPHVkoRXhY/7UUMkpgP7owDwYDVR0TAQH/BAUw
+AwEB/zAKBggqhkjOPQQDAgNJADBGAiEAvg8iWR5+zX6/Y0h309CsaWwidDRCAenL
+nsyo1DK1XD0CIQCNmZZtPNIpmA5HTQWUCx3GRZzDJfM0VC70jLJdyeFd4g==
+-----END CERTIFICATE-----
+`;
 const CERTIFICATE = {
+  pem: Buffer.from(PEM).toString("base64"),
   serialNumber: "48879",
   validFrom: "2026-03-01T08:00:00Z",
   expirationTime: "2096-03-02T08:00:00Z",
@@ -17,14 +30,22 @@ export interface Trouble {
   readonly agent?: boolean;
   /** A policy that is not in effect as written. */
   readonly policy?: boolean;
+  /** A service and a pod whose waypoint is not ready, an entry that needs one, and an address that is somebody else's. */
+  readonly waypoint?: boolean;
 }
 
-export function shopObjects({ agent = false, policy = false }: Trouble = {}): KubeObject[] {
+export function shopObjects({ agent = false, policy = false, waypoint = false }: Trouble = {}): KubeObject[] {
   const broken = {
     type: "ambient.tulle.dev/Captured",
     status: "False",
     reason: "RulesMissing",
     message: "the rules were flushed",
+  };
+  const unbound = {
+    type: "istio.io/WaypointBound",
+    status: "False",
+    reason: "WaypointIsNotReady",
+    message: 'waypoint "shop/gate" is not ready',
   };
   return [
     namespace("default", {}),
@@ -40,7 +61,11 @@ export function shopObjects({ agent = false, policy = false }: Trouble = {}): Ku
     pod("istio-system", "istio-cni-node-b", "n2", { labels: { "k8s-app": "istio-cni-node" }, ready: !agent }),
     pod("istio-system", "ztunnel-a", "n1", { labels: { app: "ztunnel" } }),
     pod("istio-system", "ztunnel-b", "n2", { labels: { app: "ztunnel" } }),
-    pod("shop", "cart", "n1", { annotations: { "ambient.istio.io/redirection": "enabled" }, ip: "10.1.1.7" }),
+    pod("shop", "cart", "n1", {
+      annotations: { "ambient.istio.io/redirection": "enabled" },
+      ip: "10.1.1.7",
+      ...(waypoint && { conditions: [unbound] }),
+    }),
     pod("shop", "till", "n2", {
       annotations: agent ? {} : { "ambient.istio.io/redirection": "enabled" },
       ip: "10.1.2.8",
@@ -49,7 +74,10 @@ export function shopObjects({ agent = false, policy = false }: Trouble = {}): Ku
     ...["default", "shop", "istio-system"].map((name) => object("v1", "ConfigMap", "istio-ca-root-cert", name, {})),
     object("v1", "Service", "till", "shop", {
       spec: { clusterIP: "10.9.0.5", ports: [{ port: 80 }, { port: 53, protocol: "UDP" }] },
+      // The second is a load balancer's own affair.
+      ...(waypoint && { status: { conditions: [unbound, { type: "example/Provisioned", status: "False" }] } }),
     }),
+    ...(waypoint ? unboundEntries() : []),
     object("security.istio.io/v1", "AuthorizationPolicy", "no-tills", "shop", {
       spec: { action: "DENY" },
       status: {
@@ -68,6 +96,30 @@ export function shopObjects({ agent = false, policy = false }: Trouble = {}): Ku
   ];
 }
 
+function unboundEntries(): KubeObject[] {
+  const entry = (kind: string, name: string, spec: object, conditions: readonly object[]) =>
+    object("networking.istio.io/v1", kind, name, "shop", { spec, status: { conditions } });
+  return [
+    entry("ServiceEntry", "banks", { hosts: ["*.bank.example"] }, [
+      {
+        type: "istio.io/WaypointMissing",
+        status: "True",
+        reason: "NoWaypointForWildcardService",
+        message: 'host "*.bank.example" is a wildcard, which a waypoint has to resolve, and none is bound',
+      },
+      { type: "istio.io/VisibilityApplied", status: "True", reason: "Public", message: "visible to every namespace" },
+    ]),
+    entry("WorkloadEntry", "vault", { address: "10.1.1.7" }, [
+      {
+        type: "ambient.tulle.dev/Accepted",
+        status: "False",
+        reason: "AddressTaken",
+        message: "10.1.1.7 is the pod shop/cart",
+      },
+    ]),
+  ];
+}
+
 /** What the ztunnel of a node answers to GET /config_dump. */
 export function shopDump(node: "n1" | "n2"): object {
   const workload = (name: string, at: string, ip: string, more: object = {}) => ({
@@ -79,12 +131,15 @@ export function shopDump(node: "n1" | "n2"): object {
     node: at,
     status: "Healthy",
     serviceAccount: name,
+    network: "net1",
+    clusterId: "Kubernetes",
+    trustDomain: "cluster.local",
     ...more,
   });
   const own = node === "n1" ? "cart" : "till";
   return {
     workloads: [
-      workload("till", "n2", "10.1.2.8"),
+      workload("till", "n2", "10.1.2.8", { authorizationPolicies: ["shop/no-tills"] }),
       workload("cart", "n1", "10.1.1.7", {
         waypoint: { destination: "shop/gate.shop.svc.cluster.local", hboneMtlsPort: 15008 },
       }),
@@ -102,6 +157,9 @@ export function shopDump(node: "n1" | "n2"): object {
         namespace: "shop",
         hostname: "till.shop.svc.cluster.local",
         vips: ["/10.9.0.5", "/fd00::5"],
+        ports: { "80": 8080, "443": 443 },
+        subjectAltNames: ["spiffe://cluster.local/ns/shop/sa/till"],
+        loadBalancer: { healthPolicy: "OnlyHealthy", mode: "Failover", routingPreferences: ["Zone"] },
         waypoint: { destination: "/10.9.0.99", hboneMtlsPort: 15008 },
         endpoints: {
           a: { workloadUid: "a", status: "Healthy" },
@@ -110,7 +168,22 @@ export function shopDump(node: "n1" | "n2"): object {
       },
       { name: "gate", namespace: "shop", hostname: "gate.shop.svc.cluster.local", vips: ["/10.9.0.9"], endpoints: {} },
     ],
-    policies: [{ name: "no-tills", namespace: "shop", scope: "WorkloadSelector", action: "Deny", rules: [] }],
+    policies: [
+      {
+        name: "no-tills",
+        namespace: "shop",
+        scope: "WorkloadSelector",
+        action: "Deny",
+        dryRun: false,
+        rules: [
+          [
+            [{ principals: [{ Exact: "cluster.local/ns/shop/sa/cart" }, { Prefix: "corp.example/" }] }],
+            [{ destinationPorts: [80, 443] }, { notSourceIps: ["10.1.0.0/16"] }],
+          ],
+          [[{ namespaces: [{ Suffix: "-test" }], serviceAccounts: [{ namespace: "ci", name: "robot" }] }]],
+        ],
+      },
+    ],
     certificates: [
       {
         identity: `spiffe://cluster.local/ns/shop/sa/${own}`,
@@ -167,7 +240,12 @@ function namespace(name: string, labels: Readonly<Record<string, string>>): Kube
 }
 
 function node(name: string): KubeObject {
-  const nodeInfo = { kernelVersion: "6.12.1", architecture: "amd64" };
+  const nodeInfo = {
+    kernelVersion: "6.12.1",
+    architecture: "amd64",
+    osImage: "Debian GNU/Linux 13 (trixie)",
+    containerRuntimeVersion: "containerd://2.1.4",
+  };
   return object("v1", "Node", name, undefined, {
     status: { nodeInfo, conditions: [{ type: "Ready", status: "True" }] },
   });

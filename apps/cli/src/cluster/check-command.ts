@@ -18,7 +18,7 @@ export async function check(context: CliContext, flags: CheckFlags): Promise<num
   const findings: Finding[] = [];
   const asData = flags.output === "json" || flags.output === "yaml";
   const checks = flags.pre ? preChecks : installedChecks;
-  for await (const finding of checks(cluster, flags.istioNamespace)) {
+  for await (const finding of checks(cluster, { namespace: flags.istioNamespace, all: flags.output !== "short" })) {
     findings.push(finding);
     if (asData) continue;
     stdout.write(`${marks[finding.state]} ${finding.text}\n`);

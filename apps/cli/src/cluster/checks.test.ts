@@ -70,6 +70,26 @@ test("everything that is wrong is found, each with what to do", async () => {
   assertGolden("check/trouble.txt", out);
 });
 
+test("whatever the mesh says does not work is found, on every kind of object, and nobody else's conditions", async () => {
+  const { out, exitCode } = await check([...shopObjects({ waypoint: true }), ...CRDS]);
+  assert.equal(exitCode, 0, "warnings are no failures");
+  assertGolden("check/waypoint.txt", out);
+});
+
+test("a line names a few, -o wide and data name all", async () => {
+  const [till] = shopObjects({ agent: true }).filter(({ metadata }) => metadata.name === "till");
+  assert.ok(till !== undefined);
+  const pods = Array.from({ length: 7 }, (_, i) => ({ ...till, metadata: { ...till.metadata, name: `till-${i}` } }));
+  const objects = [...shopObjects(), ...pods, ...CRDS.slice(7)];
+  const { out } = await check(objects);
+  assert.match(out, /✘ schemas are missing: (\S+, ){4}\S+ and 2 more\n/);
+  assert.match(out, /✘ and 2 more pods\n {4}tulle check -o wide lists them\n/);
+  const wide = await check(objects, ["-o", "wide"]);
+  assert.match(wide.out, /✘ schemas are missing: (\S+, ){6}\S+\n/);
+  assert.match(wide.out, /shop\/till-6 is meshed but not captured/);
+  assert.match((await check(objects, ["-o", "json"])).out, /shop\/till-6 is meshed but not captured/);
+});
+
 test("before the installation", async () => {
   const nodes = shopObjects().filter(({ kind }) => kind === "Node");
   const { out, exitCode } = await check(nodes, ["--pre"]);
@@ -92,7 +112,9 @@ test("before the installation, rights that lack and another mesh are told", asyn
 });
 
 test("findings come as data, too", async () => {
+  assertGolden("check/trouble-yaml.txt", (await check([...shopObjects({ agent: true }), ...CRDS], ["-o", "yaml"])).out);
   const { out } = await check([...shopObjects(), ...CRDS], ["-o", "json"]);
+  assertGolden("check/well-json.txt", out);
   const findings = JSON.parse(out) as readonly { state: string; text: string }[];
   assert.ok(
     findings.every(({ state }) => state === "ok"),

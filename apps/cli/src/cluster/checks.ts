@@ -1,6 +1,5 @@
 import { ROOT_CERT_CONFIG_MAP } from "@tulle/base";
 import {
-  AUTHORIZATION_POLICY,
   CONFIG_MAP,
   CUSTOM_RESOURCE_DEFINITION,
   type KubeObject,
@@ -20,9 +19,17 @@ import { otherMeshes } from "../install/conflicts.ts";
 import { INSTALLED_KINDS } from "../install/prune.ts";
 import { versionProblem } from "../install/versions.ts";
 import type { Cluster } from "../kube/cluster.ts";
-import { badConditions, isOurs, meshedPods, nodeStates, partStates, withReasons } from "./parts.ts";
+import { listBadConditions } from "./conditions.ts";
+import { isOurs, meshedPods, nodeStates, partStates, withReasons } from "./parts.ts";
 
 /** What can be wrong with a cluster before and after the installation. */
+
+export interface CheckOptions {
+  /** Where Tulle is, or is to be. */
+  readonly namespace: string;
+  /** Name everything, however much it is. */
+  readonly all: boolean;
+}
 
 export interface Finding {
   readonly state: "ok" | "warning" | "failed";
@@ -35,6 +42,7 @@ export interface Finding {
 const ARCHITECTURE = "amd64";
 /** Chains of the family inet with NAT; see docs/not-covered.md. */
 const OLDEST_KERNEL = [5, 2] as const;
+/** Unless everything is asked for. */
 const MAX_NAMED = 5;
 /** Nobody runs pods of ours there. */
 const WITHOUT_ROOTS = new Set(["kube-public", "kube-node-lease", "local-path-storage"]);
@@ -44,17 +52,19 @@ const failed = (text: string, next: string): Finding => ({ state: "failed", text
 const warning = (text: string, next: string): Finding => ({ state: "warning", text, next });
 
 /** Before the installation. */
-export async function* preChecks(cluster: Cluster, namespace: string): AsyncGenerator<Finding> {
+export async function* preChecks(cluster: Cluster, { namespace, all }: CheckOptions): AsyncGenerator<Finding> {
+  const limit = limitOf(all);
   const version = yield* apiServer(cluster);
   if (version === undefined) return;
   yield* permissions(cluster.store);
   yield* others(cluster.store, namespace);
-  yield* machines(cluster.store);
+  yield* machines(cluster.store, limit);
   yield* webhooks(cluster.store);
 }
 
 /** After it. */
-export async function* installedChecks(cluster: Cluster, namespace: string): AsyncGenerator<Finding> {
+export async function* installedChecks(cluster: Cluster, { namespace, all }: CheckOptions): AsyncGenerator<Finding> {
+  const limit = limitOf(all);
   const version = yield* apiServer(cluster);
   if (version === undefined) return;
   const { store } = cluster;
@@ -64,12 +74,12 @@ export async function* installedChecks(cluster: Cluster, namespace: string): Asy
     return;
   }
   yield* others(store, namespace);
-  yield* machines(store);
-  yield* schemas(store);
-  yield* parts(store, namespace);
-  yield* roots(store);
-  yield* pods(store, namespace);
-  yield* policies(store);
+  yield* machines(store, limit);
+  yield* schemas(store, limit);
+  yield* parts(store, namespace, limit);
+  yield* roots(store, limit);
+  yield* pods(store, namespace, limit);
+  yield* asWritten(store, limit);
   yield* webhooks(store);
 }
 
@@ -124,7 +134,7 @@ async function* others(store: Store, namespace: string): AsyncGenerator<Finding>
   }
 }
 
-async function* machines(store: Store): AsyncGenerator<Finding> {
+async function* machines(store: Store, limit: number): AsyncGenerator<Finding> {
   const nodes = await store.list(NODE);
   const about = nodes.map(({ metadata, status }) => ({ name: metadata.name, info: status?.nodeInfo }));
   const foreign = about.filter(({ info }) => info?.architecture !== undefined && info.architecture !== ARCHITECTURE);
@@ -132,13 +142,13 @@ async function* machines(store: Store): AsyncGenerator<Finding> {
   if (nodes.length === 0) yield warning("there are no nodes yet", "pods start once there are");
   if (foreign.length > 0) {
     yield failed(
-      `images are for ${ARCHITECTURE} only: ${names(foreign)}`,
+      `images are for ${ARCHITECTURE} only: ${names(foreign, limit)}`,
       "keep meshed pods off these nodes, or use others",
     );
   }
   if (old.length > 0) {
     yield failed(
-      `the kernel is older than ${OLDEST_KERNEL.join(".")} on: ${names(old)}`,
+      `the kernel is older than ${OLDEST_KERNEL.join(".")} on: ${names(old, limit)}`,
       "upgrade the system of these nodes",
     );
   }
@@ -153,20 +163,20 @@ function isOld(kernel: string): boolean {
   return Number(major) < OLDEST_KERNEL[0] || (Number(major) === OLDEST_KERNEL[0] && Number(minor) < OLDEST_KERNEL[1]);
 }
 
-async function* schemas(store: Store): AsyncGenerator<Finding> {
+async function* schemas(store: Store, limit: number): AsyncGenerator<Finding> {
   const { readCrds } = await import("../install/manifests/crds.ts");
   const there = new Map((await store.list(CUSTOM_RESOURCE_DEFINITION)).map((crd) => [crd.metadata.name, crd]));
   const missing = readCrds()
-    .map(({ metadata }) => metadata.name)
-    .filter((name) => {
+    .map(({ metadata }) => ({ name: metadata.name }))
+    .filter(({ name }) => {
       const conditions = there.get(name)?.status?.conditions;
       return conditions?.some(({ type, status }) => type === "Established" && status === "True") !== true;
     });
   if (missing.length === 0) yield ok("the schemas (CRDs) of Gateway API and Istio are served");
-  else yield failed(`schemas are missing: ${missing.slice(0, MAX_NAMED).join(", ")}`, "repeat tulle install");
+  else yield failed(`schemas are missing: ${names(missing, limit)}`, "repeat tulle install");
 }
 
-async function* parts(store: Store, namespace: string): AsyncGenerator<Finding> {
+async function* parts(store: Store, namespace: string, limit: number): AsyncGenerator<Finding> {
   for (const { name, ok: well, version, ready, wanted } of await partStates(store, namespace)) {
     if (well) yield ok(`${name} ${version} is ready (${ready} of ${wanted})`);
     else if (version === undefined) yield failed(`${name} is not there`, "repeat tulle install");
@@ -177,12 +187,12 @@ async function* parts(store: Store, namespace: string): AsyncGenerator<Finding> 
   );
   if (bare.length === 0) return;
   yield failed(
-    `nodes without a node agent or ztunnel that is ready: ${names(bare)}`,
+    `nodes without a node agent or ztunnel that is ready: ${names(bare, limit)}`,
     `new meshed pods cannot start there; see kubectl -n ${namespace} get pods -o wide`,
   );
 }
 
-async function* roots(store: Store): AsyncGenerator<Finding> {
+async function* roots(store: Store, limit: number): AsyncGenerator<Finding> {
   const found = await store.list(CONFIG_MAP, { fields: { "metadata.name": ROOT_CERT_CONFIG_MAP } });
   const having = new Set(found.map(({ metadata }) => metadata.namespace));
   const lacking = (await store.list<KubeObject>(NAMESPACE))
@@ -190,22 +200,26 @@ async function* roots(store: Store): AsyncGenerator<Finding> {
     .filter(({ metadata }) => !having.has(metadata.name))
     .map(({ metadata }) => ({ name: metadata.name }));
   if (lacking.length === 0) yield ok("every namespace has the mesh's root certificate");
-  else yield failed(`namespaces without ConfigMap ${ROOT_CERT_CONFIG_MAP}: ${names(lacking)}`, "see the log of istiod");
+  else
+    yield failed(
+      `namespaces without ConfigMap ${ROOT_CERT_CONFIG_MAP}: ${names(lacking, limit)}`,
+      "see the log of istiod",
+    );
 }
 
-async function* pods(store: Store, namespace: string): AsyncGenerator<Finding> {
+async function* pods(store: Store, namespace: string, limit: number): AsyncGenerator<Finding> {
   const namespaces = await store.list<KubeObject>(NAMESPACE);
   const all = await store.list(POD);
   const meshed = await withReasons(store, meshedPods(all, namespaces));
   const missed = meshed.filter(({ captured }) => !captured);
   if (missed.length === 0) yield ok(`all ${meshed.length} meshed pods are captured`);
-  for (const { pod, reason } of missed.slice(0, MAX_NAMED)) {
+  for (const { pod, reason } of missed.slice(0, limit)) {
     yield failed(
       `${pod.metadata.namespace}/${pod.metadata.name} is meshed but not captured: ${reason ?? "no reason given"}`,
       `see kubectl -n ${pod.metadata.namespace} describe pod ${pod.metadata.name}, and the node agent on ${pod.spec?.nodeName}: kubectl -n ${namespace} logs -l k8s-app=istio-cni-node`,
     );
   }
-  if (missed.length > MAX_NAMED) yield failed(`and ${missed.length - MAX_NAMED} more pods`, "tulle status lists them");
+  if (missed.length > limit) yield failed(`and ${missed.length - limit} more pods`, "tulle check -o wide lists them");
   const ambient = new Set(
     namespaces
       .filter(({ metadata }) => metadata.labels?.["istio.io/dataplane-mode"] === "ambient")
@@ -213,9 +227,9 @@ async function* pods(store: Store, namespace: string): AsyncGenerator<Finding> {
   );
   const host = all.filter(({ metadata, spec }) => spec?.hostNetwork === true && ambient.has(metadata.namespace ?? ""));
   if (host.length > 0) {
-    const shown = names(host.map(({ metadata }) => ({ name: `${metadata.namespace}/${metadata.name}` })));
+    const pods = host.map(({ metadata }) => ({ name: `${metadata.namespace}/${metadata.name}` }));
     yield warning(
-      `pods in the host's network cannot be in the mesh: ${shown}`,
+      `pods in the host's network cannot be in the mesh: ${names(pods, limit)}`,
       "their traffic has no identity; policies must not rely on one",
     );
   }
@@ -223,22 +237,18 @@ async function* pods(store: Store, namespace: string): AsyncGenerator<Finding> {
     ({ metadata }) => ambient.has(metadata.name) && metadata.labels?.["istio-injection"] === "enabled",
   );
   if (both.length > 0) {
-    const shown = names(both.map(({ metadata }) => ({ name: metadata.name })));
-    yield warning(`namespaces ask for sidecars as well: ${shown}`, "take the label istio-injection away");
+    const shown = both.map(({ metadata }) => ({ name: metadata.name }));
+    yield warning(`namespaces ask for sidecars as well: ${names(shown, limit)}`, "take the label istio-injection away");
   }
 }
 
-async function* policies(store: Store): AsyncGenerator<Finding> {
-  const objects = await store.list<KubeObject>(AUTHORIZATION_POLICY);
-  const bad = badConditions("AuthorizationPolicy", objects);
-  if (bad.length === 0) yield ok(`${objects.length} AuthorizationPolicies are in effect as written`);
-  for (const { namespace, name, type, status, message } of bad.slice(0, MAX_NAMED)) {
-    yield warning(
-      `AuthorizationPolicy ${namespace}/${name}: ${type}=${status}: ${message}`,
-      "change what the message names",
-    );
+async function* asWritten(store: Store, limit: number): AsyncGenerator<Finding> {
+  const bad = await listBadConditions(store);
+  if (bad.length === 0) yield ok("policies, services, entries and pods are in effect as written");
+  for (const { kind, namespace, name, type, status, message } of bad.slice(0, limit)) {
+    yield warning(`${kind} ${namespace}/${name}: ${type}=${status}: ${message}`, "change what the message names");
   }
-  if (bad.length > MAX_NAMED) yield warning(`and ${bad.length - MAX_NAMED} more conditions`, "tulle status lists them");
+  if (bad.length > limit) yield warning(`and ${bad.length - limit} more conditions`, "tulle check -o wide lists them");
 }
 
 /** Webhooks for Istio's kinds whose service is gone refuse every change of them. */
@@ -282,10 +292,12 @@ function isIstios({ name = "", rules = [] }: Webhook): boolean {
   );
 }
 
-function names(list: readonly { readonly name: string }[]): string {
-  const more = list.length > MAX_NAMED ? ` and ${list.length - MAX_NAMED} more` : "";
-  return `${list
-    .slice(0, MAX_NAMED)
-    .map(({ name }) => name)
-    .join(", ")}${more}`;
+function limitOf(all: boolean): number {
+  return all ? Number.POSITIVE_INFINITY : MAX_NAMED;
+}
+
+function names(list: readonly { readonly name: string }[], limit: number): string {
+  const more = list.length > limit ? ` and ${list.length - limit} more` : "";
+  const shown = list.slice(0, limit).map(({ name }) => name);
+  return `${shown.join(", ")}${more}`;
 }

@@ -28,6 +28,33 @@ test("status of a mesh that is not", async () => {
   assertGolden("status/trouble-json.txt", (await run(shopObjects(TROUBLE), ["status", "-o", "json"])).out);
 });
 
+test("status tells of whatever the mesh says does not work, on every kind of object, and of nobody else's conditions", async () => {
+  const { out, exitCode } = await run(shopObjects({ waypoint: true }), ["status"]);
+  assert.equal(exitCode, 1);
+  assertGolden("status/waypoint.txt", out);
+});
+
+test("status -o wide names every pod, more of each node, and everything that is wrong", async () => {
+  assertGolden("status/well-wide.txt", (await run(shopObjects(), ["status", "-o", "wide"])).out);
+  assertGolden("status/trouble-wide.txt", (await run(shopObjects(TROUBLE), ["status", "-o", "wide"])).out);
+  assertGolden("status/well-yaml.txt", (await run(shopObjects(), ["status", "-o", "yaml"])).out);
+});
+
+test("status cuts long lists, unless they are asked for", async () => {
+  const [policy] = shopObjects(TROUBLE).filter(({ kind }) => kind === "AuthorizationPolicy");
+  const [pod] = shopObjects(TROUBLE).filter(({ metadata }) => metadata.name === "till");
+  assert.ok(policy !== undefined && pod !== undefined);
+  const copies = (object: KubeObject, count: number) =>
+    Array.from({ length: count }, (_, i) => ({ ...object, metadata: { ...object.metadata, name: `copy-${i}` } }));
+  const objects = [...shopObjects(), ...copies(policy, 52), ...copies(pod, 23)];
+  const { out } = await run(objects, ["status"]);
+  assert.match(out, /\n {2}and 3 more: tulle status -o wide\n/);
+  assert.match(out, /\nand 2 more: tulle status -o wide\n$/);
+  const wide = await run(objects, ["status", "-o", "wide"]);
+  assert.doesNotMatch(wide.out, /more: tulle/);
+  assert.match(wide.out, /copy-51/);
+});
+
 test("status tells of a policy that is enforced otherwise than written", async () => {
   const objects = shopObjects().map((object) =>
     object.kind === "AuthorizationPolicy"
@@ -100,6 +127,21 @@ test("version asks the control plane what runs", async () => {
   });
 });
 
+test("version -o wide names every component; without a cluster there is only this program", async () => {
+  const node = (text: string) => text.replaceAll(process.versions.node, "<node>");
+  const wide = await run(shopObjects(), ["version", "--context", "test", "-o", "wide"], ISTIOD);
+  assertGolden("version/mesh-wide.txt", node(wide.out));
+  const yaml = await run(shopObjects(), ["version", "--context", "test", "-o", "yaml"], ISTIOD);
+  assertGolden("version/mesh-yaml.txt", node(yaml.out));
+  const json = await run(shopObjects(), ["version", "--context", "test", "-o", "json"], ISTIOD);
+  assertGolden("version/mesh-json.txt", node(json.out));
+  for (const output of ["short", "wide", "json", "yaml"]) {
+    const { out, error, exitCode } = await tulle(["version", "--no-remote", "-o", output]);
+    assert.deepEqual([error, exitCode], ["", 0]);
+    assertGolden(`version/client-${output}.txt`, node(out));
+  }
+});
+
 test("version of a cluster that does not answer is still the client's", async () => {
   const { out, error, exitCode } = await tulle(["version", "--context", "x"], {
     connect: () => Promise.reject(new Error("no route")),
@@ -157,6 +199,16 @@ for (const [name, code, answers] of EXPLAINED) {
     );
     assert.equal(exitCode, code, error);
     assertGolden(`explain/${name}.txt`, out);
+  });
+}
+
+for (const output of ["wide", "json", "yaml"]) {
+  test(`explain -o ${output} prints what was looked at, and who was asked`, async () => {
+    const answers = explanation("denied", "denied: explicitly denied by: shop/no-tills", { policy: "shop/no-tills" });
+    const args = ["explain", "from", "shop/cart", "to", "till:80", "-o", output];
+    const { out, exitCode } = await run(shopObjects(), args, answers);
+    assert.equal(exitCode, 1);
+    assertGolden(`explain/denied-${output}.txt`, out);
   });
 }
 

@@ -5,6 +5,7 @@ import type { CliContext } from "../context.ts";
 import type { Cluster } from "../kube/cluster.ts";
 import { type OutputFormat, structured } from "../ui/format.ts";
 import { CROSS, styleFor, TICK, WARNING } from "../ui/style.ts";
+import { renderTable } from "../ui/table.ts";
 import { selectZtunnels } from "../ztunnel-config/proxies.ts";
 
 export interface ExplainFlags extends MeshFlags {
@@ -67,7 +68,13 @@ export async function explainConnection(context: CliContext, flags: ExplainFlags
   } else {
     const style = styleFor(stdout, env);
     const mark = { ok: style.good(TICK), warning: WARNING, failed: style.bad(CROSS) }[state];
-    for (const step of explanation.steps) stdout.write(`  ${step.text}\n`);
+    if (flags.output === "wide") {
+      const rows = explanation.steps.map(({ code, text }) => [`  ${code}`, text]);
+      stdout.write(`  from ${source} to ${to}, asked of the ztunnel ${ztunnel.name} on ${ztunnel.node}\n`);
+      stdout.write(renderTable({ columns: ["  STEP", "FINDING"], rows }, 2));
+    } else {
+      for (const step of explanation.steps) stdout.write(`  ${step.text}\n`);
+    }
     const policy = explanation.policy === undefined ? "" : ` (policy ${explanation.policy})`;
     const waypoint = explanation.waypoint === undefined ? "" : ` (through waypoint ${explanation.waypoint})`;
     stdout.write(`${mark} ${text}${policy}${waypoint}\n`);

@@ -28,6 +28,8 @@ export interface NodeState {
   readonly name: string;
   readonly kernel: string;
   readonly architecture: string;
+  readonly os: string;
+  readonly runtime: string;
   readonly ready: boolean;
   readonly agentReady: boolean;
   readonly ztunnelReady: boolean;
@@ -38,6 +40,14 @@ export interface MeshedPod {
   readonly captured: boolean;
   /** Why it is not, as the node agent says. */
   readonly reason: string | undefined;
+}
+
+/** What the kubelet says of its machine. */
+interface NodeInfo {
+  readonly kernelVersion?: string;
+  readonly architecture?: string;
+  readonly osImage?: string;
+  readonly containerRuntimeVersion?: string;
 }
 
 const PARTS = [
@@ -67,14 +77,19 @@ export async function nodeStates(store: Store, namespace: string): Promise<NodeS
   const agents = await readyNodes(store, namespace, { "k8s-app": NODE_AGENT });
   const ztunnels = await readyNodes(store, namespace, { app: ZTUNNEL });
   return (await store.list<Node>(NODE))
-    .map(({ metadata, status }) => ({
-      name: metadata.name,
-      kernel: status?.nodeInfo?.kernelVersion ?? "",
-      architecture: status?.nodeInfo?.architecture ?? "",
-      ready: isTrue(status?.conditions, "Ready"),
-      agentReady: agents.has(metadata.name),
-      ztunnelReady: ztunnels.has(metadata.name),
-    }))
+    .map(({ metadata, status }) => {
+      const info: NodeInfo = status?.nodeInfo ?? {};
+      return {
+        name: metadata.name,
+        kernel: info.kernelVersion ?? "",
+        architecture: info.architecture ?? "",
+        os: info.osImage ?? "",
+        runtime: info.containerRuntimeVersion ?? "",
+        ready: isTrue(status?.conditions, "Ready"),
+        agentReady: agents.has(metadata.name),
+        ztunnelReady: ztunnels.has(metadata.name),
+      };
+    })
     .toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
@@ -133,37 +148,6 @@ function textOf(event: KubeObject): { readonly at: string; readonly reason: stri
   const said = text("message").replaceAll(/\s+/g, " ");
   const message = said.length > MAX_MESSAGE ? `…${said.slice(-MAX_MESSAGE)}` : said;
   return { at: text("lastTimestamp") || text("eventTime"), reason: text("reason"), message };
-}
-
-export interface BadCondition {
-  readonly kind: string;
-  readonly namespace: string;
-  readonly name: string;
-  readonly type: string;
-  readonly status: string;
-  readonly reason: string;
-  readonly message: string;
-}
-
-/** Conditions that are not True, and those that say "accepted, but not as written". */
-export function badConditions(kind: string, objects: readonly KubeObject[]): BadCondition[] {
-  return objects.flatMap(({ metadata, status }) => {
-    const { conditions = [] } = (status ?? {}) as { conditions?: readonly Partial<BadCondition>[] };
-    return conditions
-      .filter(
-        ({ type = "", status: value, reason }) =>
-          value !== "True" || (type.endsWith("Accepted") && reason !== "Accepted"),
-      )
-      .map(({ type = "", status: value = "", reason = "", message = "" }) => ({
-        kind,
-        namespace: metadata.namespace ?? "",
-        name: metadata.name,
-        type,
-        status: value,
-        reason,
-        message,
-      }));
-  });
 }
 
 async function readyNodes(

@@ -1,21 +1,12 @@
-import {
-  AUTHORIZATION_POLICY,
-  type KubeObject,
-  NAMESPACE,
-  PEER_AUTHENTICATION,
-  POD,
-  type ResourceKind,
-  SERVICE_ENTRY,
-} from "@tulle/store";
+import { type KubeObject, NAMESPACE, POD } from "@tulle/store";
 import { FAILED, type MeshFlags } from "../command.ts";
 import { CliError } from "../cli-error.ts";
 import type { CliContext } from "../context.ts";
 import { type OutputFormat, structured } from "../ui/format.ts";
 import { CROSS, styleFor, TICK } from "../ui/style.ts";
 import { renderTable } from "../ui/table.ts";
+import { type BadCondition, listBadConditions } from "./conditions.ts";
 import {
-  type BadCondition,
-  badConditions,
   type MeshedPod,
   meshedPods,
   nodeStates,
@@ -41,13 +32,20 @@ export interface MeshStatus {
   readonly parts: readonly PartState[];
   readonly nodes: readonly NodeState[];
   readonly namespaces: readonly NamespaceCount[];
+  /** Those that are meant to be in the mesh. */
+  readonly pods: readonly {
+    readonly pod: string;
+    readonly node: string;
+    readonly address: string;
+    readonly captured: boolean;
+  }[];
   readonly notCaptured: readonly { readonly pod: string; readonly node: string; readonly reason: string }[];
   readonly conditions: readonly BadCondition[];
 }
 
-/** Kinds whose conditions tell a user that something does not work as written. */
-const JUDGED: readonly ResourceKind[] = [AUTHORIZATION_POLICY, PEER_AUTHENTICATION, SERVICE_ENTRY];
+/** Without -o wide; the rest is a number. */
 const MAX_PODS_SHOWN = 20;
+const MAX_CONDITIONS_SHOWN = 50;
 
 /** `tulle status`. Exit code 1 when something is not as it should be. */
 export async function showStatus(context: CliContext, flags: StatusFlags): Promise<number> {
@@ -56,7 +54,7 @@ export async function showStatus(context: CliContext, flags: StatusFlags): Promi
   const text =
     flags.output === "json" || flags.output === "yaml"
       ? await structured(status, flags.output)
-      : statusText(status, styleFor(stdout, env));
+      : statusText(status, styleFor(stdout, env), flags.output === "wide");
   stdout.write(text);
   return isWell(status) ? 0 : FAILED;
 }
@@ -74,8 +72,6 @@ async function gather(context: CliContext, flags: StatusFlags): Promise<MeshStat
     );
   }
   const pods = await withReasons(store, meshedPods(await store.list(POD), await store.list<KubeObject>(NAMESPACE)));
-  const conditions: BadCondition[] = [];
-  for (const kind of JUDGED) conditions.push(...badConditions(kind.kind, await listIfServed(store, kind)));
   return {
     namespace,
     kubernetes,
@@ -89,18 +85,14 @@ async function gather(context: CliContext, flags: StatusFlags): Promise<MeshStat
         node: pod.spec?.nodeName ?? "",
         reason: reason ?? "unknown",
       })),
-    conditions,
+    pods: pods.map(({ pod, captured }) => ({
+      pod: `${pod.metadata.namespace}/${pod.metadata.name}`,
+      node: pod.spec?.nodeName ?? "",
+      address: pod.status?.podIP ?? "",
+      captured,
+    })),
+    conditions: await listBadConditions(store),
   };
-}
-
-async function listIfServed(store: { list(kind: ResourceKind): Promise<readonly KubeObject[]> }, kind: ResourceKind) {
-  try {
-    return await store.list(kind);
-  } catch (error) {
-    // The schema is not installed: there can be no object of it.
-    if ((error as { code?: unknown }).code === "NOT_FOUND") return [];
-    throw error;
-  }
 }
 
 function countByNamespace(pods: readonly MeshedPod[]): NamespaceCount[] {
@@ -124,8 +116,8 @@ function isWell({ parts, nodes, notCaptured, conditions }: MeshStatus): boolean 
   );
 }
 
-/** For people. */
-export function statusText(status: MeshStatus, style: ReturnType<typeof styleFor>): string {
+/** For people. `wide`: with every pod, more of each node, and without a limit. */
+export function statusText(status: MeshStatus, style: ReturnType<typeof styleFor>, wide: boolean): string {
   const mark = (ok: boolean) => (ok ? style.good(TICK) : style.bad(CROSS));
   const yes = (ok: boolean) => (ok ? "ready" : "not ready");
   const versions = [...new Set(status.parts.map(({ version }) => version ?? "none"))].join(", ");
@@ -138,14 +130,15 @@ export function statusText(status: MeshStatus, style: ReturnType<typeof styleFor
   sections.push(
     renderTable(
       {
-        columns: ["NODE", "STATE", "AGENT", "ZTUNNEL", "KERNEL", "ARCH"],
-        rows: status.nodes.map(({ name, ready, agentReady, ztunnelReady, kernel, architecture }) => [
+        columns: ["NODE", "STATE", "AGENT", "ZTUNNEL", "KERNEL", "ARCH", ...(wide ? ["OS-IMAGE", "RUNTIME"] : [])],
+        rows: status.nodes.map(({ name, ready, agentReady, ztunnelReady, kernel, architecture, os, runtime }) => [
           name,
           yes(ready),
           yes(agentReady),
           yes(ztunnelReady),
           kernel,
           architecture,
+          ...(wide ? [os, runtime] : []),
         ]),
       },
       2,
@@ -158,17 +151,19 @@ export function statusText(status: MeshStatus, style: ReturnType<typeof styleFor
   } else {
     const rows = status.namespaces.map(({ namespace, pods, captured }) => [namespace, String(pods), String(captured)]);
     sections.push(renderTable({ columns: ["NAMESPACE", "MESHED PODS", "CAPTURED"], rows }, 2));
+    if (wide) sections.push(podTable(status));
   }
   if (status.notCaptured.length > 0) {
-    const shown = status.notCaptured.slice(0, MAX_PODS_SHOWN);
+    const shown = status.notCaptured.slice(0, wide ? undefined : MAX_PODS_SHOWN);
     const lines = shown.map(
       ({ pod, node, reason }) => `${mark(false)} ${pod} on ${node || "no node"} is not captured: ${reason}\n`,
     );
     const more = status.notCaptured.length - shown.length;
-    sections.push(lines.join("") + (more > 0 ? `  and ${more} more\n` : ""));
+    sections.push(lines.join("") + (more > 0 ? `  and ${more} more: tulle status -o wide\n` : ""));
   }
   if (status.conditions.length > 0) {
-    const rows = status.conditions.map((bad) => [
+    const shown = status.conditions.slice(0, wide ? undefined : MAX_CONDITIONS_SHOWN);
+    const rows = shown.map((bad) => [
       bad.kind,
       bad.namespace,
       bad.name,
@@ -176,7 +171,16 @@ export function statusText(status: MeshStatus, style: ReturnType<typeof styleFor
       bad.reason,
       bad.message,
     ]);
-    sections.push(renderTable({ columns: ["KIND", "NAMESPACE", "NAME", "CONDITION", "REASON", "MESSAGE"], rows }, 2));
+    const columns = ["KIND", "NAMESPACE", "NAME", "CONDITION", "REASON", "MESSAGE"];
+    const more = status.conditions.length - shown.length;
+    sections.push(renderTable({ columns, rows }, 2) + (more > 0 ? `and ${more} more: tulle status -o wide\n` : ""));
   }
   return sections.join("\n");
+}
+
+function podTable({ pods }: MeshStatus): string {
+  const rows = pods
+    .map(({ pod, node, address, captured }) => [pod, node, address, captured ? "yes" : "no"])
+    .toSorted(([a = ""], [b = ""]) => (a < b ? -1 : 1));
+  return renderTable({ columns: ["POD", "NODE", "ADDRESS", "CAPTURED"], rows }, 2);
 }

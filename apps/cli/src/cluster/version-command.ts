@@ -6,6 +6,7 @@ import type { ClusterFlags } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { type OutputFormat, structured } from "../ui/format.ts";
 import { WARNING } from "../ui/style.ts";
+import { renderTable } from "../ui/table.ts";
 import { VERSION } from "../version.ts";
 import type { MeshVersions } from "./versions.ts";
 
@@ -32,7 +33,7 @@ export async function showVersion(context: CliContext, flags: VersionFlags): Pro
     context.process.stdout.write(await structured(value, flags.output));
     return;
   }
-  context.process.stdout.write(versionText(there));
+  context.process.stdout.write(flags.output === "wide" ? versionTable(there) : versionText(there));
 }
 
 /** Lines as istioctl prints them. */
@@ -43,13 +44,26 @@ export function versionText(there: MeshVersions | undefined): string {
   if (versions.size === 1) lines.push(`control plane version: ${[...versions][0]}`);
   else lines.push(...there.controlPlanes.map(({ name, version }) => `${name} version: ${version}`));
   const counts = new Map<string, number>();
-  for (const { version } of there.proxies) counts.set(version, (counts.get(version) ?? 0) + 1);
+  for (const proxy of there.proxies) {
+    const version = proxy.version || "unknown";
+    counts.set(version, (counts.get(version) ?? 0) + 1);
+  }
   const proxies = [...counts]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([version, count]) => `${version} (${count} proxies)`);
   if (there.controlPlanes.length > 0)
     lines.push(`data plane version: ${proxies.length === 0 ? "none" : proxies.join(", ")}`);
   return `${lines.join("\n")}\n`;
+}
+
+/** Every component by its name. */
+export function versionTable(there: MeshVersions | undefined): string {
+  const rows = [
+    ["client", "tulle", `${VERSION} (Node ${process.versions.node})`],
+    ...(there?.controlPlanes ?? []).map(({ name, version }) => ["control plane", name, version]),
+    ...(there?.proxies ?? []).map(({ name, version }) => ["proxy", name, version || "unknown"]),
+  ];
+  return renderTable({ columns: ["COMPONENT", "NAME", "VERSION"], rows }, 2);
 }
 
 async function ask(context: CliContext, flags: VersionFlags): Promise<MeshVersions | undefined> {

@@ -13,7 +13,7 @@ export function mergeNodes<T>(
   nodes: readonly { readonly node: string; readonly entries: readonly T[] }[],
   key: (entry: T) => string,
 ): Merged<T> {
-  const merged = new Map<string, { readonly entry: T; readonly text: string }>();
+  const merged = new Map<string, { readonly entry: T; readonly text: string; readonly node: string }>();
   const differences: string[] = [];
   const known = nodes.map(({ node, entries }) => {
     const keys = new Set<string>();
@@ -22,8 +22,8 @@ export function mergeNodes<T>(
       keys.add(name);
       const text = JSON.stringify(entry);
       const before = merged.get(name);
-      if (before === undefined) merged.set(name, { entry, text });
-      else if (before.text !== text) differences.push(`${node} knows another ${name} than ${nodes[0]?.node}`);
+      if (before === undefined) merged.set(name, { entry, text, node });
+      else if (before.text !== text) differences.push(`${node} knows another ${name} than ${before.node}`);
     }
     return { node, keys };
   });

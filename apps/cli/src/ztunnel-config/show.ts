@@ -20,6 +20,7 @@ import {
   sortedWorkloads,
   workloadTable,
 } from "./tables.ts";
+import { type Extra, WIDE_CERTIFICATE, WIDE_CONNECTION, WIDE_POLICY, WIDE_SERVICE, WIDE_WORKLOAD } from "./wide.ts";
 
 /** `tulle ztunnel-config …`: what the ztunnels know and do. */
 
@@ -65,21 +66,27 @@ export async function showWorkloads(context: CliContext, flags: WorkloadFlags, p
       (collected.pod === undefined ||
         (workload.namespace === collected.pod.namespace && workload.name === collected.pod.name)),
   );
-  return print(context, flags, collected, sortedWorkloads(shown), () => renderTable(workloadTable(shown, services)));
+  return print(context, flags, collected, sortedWorkloads(shown), () =>
+    renderTable(workloadTable(shown, services, wide(flags, WIDE_WORKLOAD))),
+  );
 }
 
 export async function showServices(context: CliContext, flags: ServiceFlags, pod?: string): Promise<number> {
   const collected = await collect(context, flags, pod);
   const { services } = mergedMesh(context, collected);
   const shown = services.filter(({ namespace }) => (flags.serviceNamespace ?? namespace) === namespace);
-  return print(context, flags, collected, sortedServices(shown), () => renderTable(serviceTable(shown, services)));
+  return print(context, flags, collected, sortedServices(shown), () =>
+    renderTable(serviceTable(shown, services, wide(flags, WIDE_SERVICE))),
+  );
 }
 
 export async function showPolicies(context: CliContext, flags: PolicyFlags, pod?: string): Promise<number> {
   const collected = await collect(context, flags, pod);
   const { entries } = mergedMesh(context, collected);
   const shown = entries.policies.filter(({ namespace }) => (flags.policyNamespace ?? namespace) === namespace);
-  return print(context, flags, collected, sortedPolicies(shown), () => renderTable(policyTable(shown)));
+  return print(context, flags, collected, sortedPolicies(shown), () =>
+    renderTable(policyTable(shown, wide(flags, WIDE_POLICY))),
+  );
 }
 
 export async function showCertificates(context: CliContext, flags: ShowFlags, pod?: string): Promise<number> {
@@ -87,7 +94,7 @@ export async function showCertificates(context: CliContext, flags: ShowFlags, po
   const data = collected.dumps.flatMap(({ node, certificates }) =>
     named(collected, node, sortedCertificates(certificates)),
   );
-  return print(context, flags, collected, data, () => certificates(collected));
+  return print(context, flags, collected, data, () => certificates(collected, flags));
 }
 
 export async function showConnections(context: CliContext, flags: ConnectionFlags, pod?: string): Promise<number> {
@@ -111,11 +118,11 @@ export async function showAll(context: CliContext, flags: AllFlags, pod?: string
   const { entries, services } = mergedMesh(context, collected);
   return print(context, flags, collected, data, () => {
     const parts: readonly (readonly [title: string, text: string])[] = [
-      ["Workloads", renderTable(workloadTable(entries.workloads, services))],
-      ["Services", renderTable(serviceTable(services))],
-      ["Policies", renderTable(policyTable(entries.policies))],
-      ["Certificates", certificates(collected)],
-      ["Connections", connections(collected, { raw: false })],
+      ["Workloads", renderTable(workloadTable(entries.workloads, services, wide(flags, WIDE_WORKLOAD)))],
+      ["Services", renderTable(serviceTable(services, services, wide(flags, WIDE_SERVICE)))],
+      ["Policies", renderTable(policyTable(entries.policies, wide(flags, WIDE_POLICY)))],
+      ["Certificates", certificates(collected, flags)],
+      ["Connections", connections(collected, { output: flags.output, raw: false })],
     ];
     return parts.map(([title, text]) => (flags.withHeaders ? `${title}\n${text}` : text)).join("\n");
   });
@@ -153,18 +160,22 @@ function mergedMesh(context: CliContext, { dumps }: Collected) {
   return { entries: { workloads: workloads.entries, policies: policies.entries }, services: services.entries };
 }
 
-function certificates({ dumps, single }: Collected): string {
+function certificates({ dumps, single }: Collected, flags: ShowFlags): string {
   const now = Date.now();
-  const tables = dumps.map(({ node, certificates }) => ({ node, table: certificateTable(certificates, now) }));
+  const extra = wide(flags, WIDE_CERTIFICATE);
+  const tables = dumps.map(({ node, certificates }) => ({ node, table: certificateTable(certificates, now, extra) }));
   return renderTable(joined(tables, single), CERTIFICATE_GAP);
 }
 
-function connections(collected: Collected, flags: Partial<ConnectionFlags>): string {
+function connections(
+  collected: Collected,
+  flags: Pick<ConnectionFlags, "output" | "raw"> & Partial<ConnectionFlags>,
+): string {
   const { dumps, single } = collected;
-  const names = flags.raw === true ? undefined : new AddressNames(meshOf(dumps));
+  const names = flags.raw ? undefined : new AddressNames(meshOf(dumps));
   const tables = dumps.map((dump) => ({
     node: dump.node,
-    table: connectionTable(statesOf(dump, collected, flags), flags.direction, names),
+    table: connectionTable(statesOf(dump, collected, flags), flags.direction, names, wide(flags, WIDE_CONNECTION)),
   }));
   return renderTable(joined(tables, single));
 }
@@ -195,6 +206,10 @@ function joined(tables: readonly { readonly node: string; readonly table: Table 
   if (single) return first.table;
   const rows = tables.flatMap(({ node, table }) => withColumn("NODE", node, table).rows);
   return { columns: ["NODE", ...first.table.columns], rows };
+}
+
+function wide<T>({ output }: Pick<ShowFlags, "output">, extra: Extra<T>): Extra<T> | undefined {
+  return output === "wide" ? extra : undefined;
 }
 
 function named<T extends object>({ single }: Collected, node: string, entries: readonly T[]): T[] {

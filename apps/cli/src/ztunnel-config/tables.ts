@@ -2,7 +2,6 @@ import type { Table } from "../ui/table.ts";
 import type {
   CertificateDump,
   CertificateFactsDump,
-  ConnectionDump,
   Dump,
   PolicyDump,
   ServiceDump,
@@ -10,17 +9,25 @@ import type {
   WorkloadDump,
   WorkloadStateDump,
 } from "./dump.ts";
+import type { CertificateRow, ConnectionRow, Extra } from "./wide.ts";
 
-/** The tables of ztunnel-config, with istioctl's columns (spec: control-plane §8.2). Pure functions of what a dump holds. */
+/**
+ * The tables of ztunnel-config, with istioctl's columns (spec: control-plane §8.2). Pure functions of what a dump holds.
+ * `extra`: columns of -o wide.
+ */
 
 /** What is not there. */
 const NONE = "None";
 const UNKNOWN = "NA";
 const ANY_WAYPOINT = /^([^/]*)\/(.*)$/;
 
-export function workloadTable(workloads: readonly WorkloadDump[], services: readonly ServiceDump[]): Table {
+export function workloadTable(
+  workloads: readonly WorkloadDump[],
+  services: readonly ServiceDump[],
+  extra?: Extra<WorkloadDump>,
+): Table {
   return {
-    columns: ["NAMESPACE", "POD NAME", "ADDRESS", "NODE", "WAYPOINT", "PROTOCOL"],
+    columns: ["NAMESPACE", "POD NAME", "ADDRESS", "NODE", "WAYPOINT", "PROTOCOL", ...titles(extra)],
     rows: sortedWorkloads(workloads).map((workload) => [
       workload.namespace,
       workload.name,
@@ -28,13 +35,18 @@ export function workloadTable(workloads: readonly WorkloadDump[], services: read
       workload.node ?? "",
       waypointName(workload.waypoint, services),
       workload.protocol ?? "",
+      ...cells(extra, workload),
     ]),
   };
 }
 
-export function serviceTable(services: readonly ServiceDump[], all: readonly ServiceDump[] = services): Table {
+export function serviceTable(
+  services: readonly ServiceDump[],
+  all: readonly ServiceDump[],
+  extra?: Extra<ServiceDump>,
+): Table {
   return {
-    columns: ["NAMESPACE", "SERVICE NAME", "SERVICE VIP", "WAYPOINT", "ENDPOINTS"],
+    columns: ["NAMESPACE", "SERVICE NAME", "SERVICE VIP", "WAYPOINT", "ENDPOINTS", ...titles(extra)],
     rows: sortedServices(services).map((service) => {
       const endpoints = Object.values(service.endpoints ?? {});
       const healthy = endpoints.filter(({ status }) => status === undefined || status === "Healthy").length;
@@ -44,20 +56,31 @@ export function serviceTable(services: readonly ServiceDump[], all: readonly Ser
         (service.vips ?? []).map(withoutNetwork).join(","),
         waypointName(service.waypoint, all),
         `${healthy}/${endpoints.length}`,
+        ...cells(extra, service),
       ];
     }),
   };
 }
 
-export function policyTable(policies: readonly PolicyDump[]): Table {
+export function policyTable(policies: readonly PolicyDump[], extra?: Extra<PolicyDump>): Table {
   return {
-    columns: ["NAMESPACE", "POLICY NAME", "ACTION", "SCOPE"],
-    rows: sortedPolicies(policies).map(({ namespace, name, action, scope }) => [namespace, name, action, scope]),
+    columns: ["NAMESPACE", "POLICY NAME", "ACTION", "SCOPE", ...titles(extra)],
+    rows: sortedPolicies(policies).map((policy) => [
+      policy.namespace,
+      policy.name,
+      policy.action,
+      policy.scope,
+      ...cells(extra, policy),
+    ]),
   };
 }
 
 /** `now`: milliseconds since the epoch. */
-export function certificateTable(certificates: readonly CertificateDump[], now: number): Table {
+export function certificateTable(
+  certificates: readonly CertificateDump[],
+  now: number,
+  extra?: Extra<CertificateRow>,
+): Table {
   const row = (entry: CertificateDump, type: string, facts: CertificateFactsDump) => [
     entry.identity,
     type,
@@ -66,12 +89,18 @@ export function certificateTable(certificates: readonly CertificateDump[], now: 
     hexadecimal(facts.serialNumber),
     facts.expirationTime,
     facts.validFrom,
+    ...cells(extra, { entry, facts }),
   ];
+  const none = (entry: CertificateDump) => [
+    ...[entry.identity, UNKNOWN, stateOf(entry), "false", UNKNOWN, UNKNOWN, UNKNOWN],
+    ...cells(extra, { entry, facts: undefined }),
+  ];
+  const columns = ["CERTIFICATE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"];
   return {
-    columns: ["CERTIFICATE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"],
+    columns: [...columns, ...titles(extra)],
     rows: sortedCertificates(certificates).flatMap((entry) => {
       const chain = entry.certChain ?? [];
-      if (chain.length === 0) return [[entry.identity, UNKNOWN, stateOf(entry), "false", UNKNOWN, UNKNOWN, UNKNOWN]];
+      if (chain.length === 0) return [none(entry)];
       return [
         ...chain.map((facts, index) => row(entry, index === 0 ? "Leaf" : "Intermediate", facts)),
         ...(entry.rootCerts ?? []).map((facts) => row(entry, "Root", facts)),
@@ -85,21 +114,39 @@ export function connectionTable(
   states: readonly WorkloadStateDump[],
   direction: "inbound" | "outbound" | undefined,
   names: AddressNames | undefined,
+  extra?: Extra<ConnectionRow>,
 ): Table {
   const shown = (address: string) => (names === undefined ? address : names.name(address));
   const rows: string[][] = [];
-  for (const { info, connections } of sortedStates(states)) {
+  for (const state of sortedStates(states)) {
+    const { info, connections } = state;
     const workload = info === undefined ? "" : `${info.name}.${info.namespace}`;
-    const add = (title: string, local: string, remote: string, { originalDst, protocol }: ConnectionDump) =>
-      rows.push([workload, title, shown(local), shown(remote), shown(originalDst ?? ""), protocol]);
+    const add = (title: string, local: string, remote: string, row: Omit<ConnectionRow, "state">) => {
+      const { originalDst, protocol } = row.connection;
+      const known = [workload, title, shown(local), shown(remote), shown(originalDst ?? ""), protocol];
+      rows.push([...known, ...cells(extra, { state, ...row })]);
+    };
     if (direction !== "outbound") {
-      for (const each of connections?.inbound ?? []) add("Inbound", each.actualDst, each.src, each);
+      for (const each of connections?.inbound ?? []) {
+        add("Inbound", each.actualDst, each.src, { connection: each, direction: "inbound" });
+      }
     }
     if (direction !== "inbound") {
-      for (const each of connections?.outbound ?? []) add("Outbound", each.src, each.actualDst, each);
+      for (const each of connections?.outbound ?? []) {
+        add("Outbound", each.src, each.actualDst, { connection: each, direction: "outbound" });
+      }
     }
   }
-  return { columns: ["WORKLOAD", "DIRECTION", "LOCAL", "REMOTE", "REMOTE TARGET", "PROTOCOL"], rows };
+  const columns = ["WORKLOAD", "DIRECTION", "LOCAL", "REMOTE", "REMOTE TARGET", "PROTOCOL"];
+  return { columns: [...columns, ...titles(extra)], rows };
+}
+
+function titles(extra: Extra<never> | undefined): readonly string[] {
+  return extra?.titles ?? [];
+}
+
+function cells<T>(extra: Extra<T> | undefined, entry: T): readonly string[] {
+  return extra?.cells(entry) ?? [];
 }
 
 /** Who has an address. */
@@ -169,7 +216,7 @@ function waypointName(waypoint: WaypointDump | undefined, services: readonly Ser
 }
 
 function stateOf({ state }: CertificateDump): string {
-  const text = typeof state === "string" ? state : JSON.stringify(state);
+  const text = typeof state === "string" ? state : JSON.stringify(state ?? UNKNOWN);
   return text.includes("Unavailable") ? "Unavailable" : text;
 }
 

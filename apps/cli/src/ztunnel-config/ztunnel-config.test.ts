@@ -33,6 +33,12 @@ const GOLDEN: readonly (readonly [name: string, args: readonly string[]])[] = [
   ["connections-inbound", ["cons", "--direction", "inbound", "--raw"]],
   ["connections-pod", ["cons", "till", "-n", "shop"]],
   ["all", ["all", "--with-headers"]],
+  ["workload-wide", ["workload", "-o", "wide"]],
+  ["service-wide", ["service", "-o", "wide"]],
+  ["policy-wide", ["policy", "-o", "wide"]],
+  ["certificate-wide", ["certificate", "-o", "wide"]],
+  ["connections-wide", ["connections", "-o", "wide"]],
+  ["all-wide", ["all", "--node", "n1", "-o", "wide"]],
   ["log", ["log"]],
   ["log-one", ["o", "ztunnel-b", "--level", "access:debug,warning"]],
 ];
@@ -48,6 +54,9 @@ for (const [name, args] of GOLDEN) {
 
 for (const [name, args] of [
   ["policy-json.txt", ["policy", "-o", "json"]],
+  ["policy-yaml.txt", ["policy", "-o", "yaml"]],
+  ["workload-json.txt", ["workload", "--workload-node", "n1", "-o", "json"]],
+  ["service-json.txt", ["service", "-o", "json"]],
   ["connections-yaml.txt", ["connections", "-o", "yaml"]],
   ["certificate-node-json.txt", ["certificate", "--node", "n1", "-o", "json"]],
 ] as const) {
@@ -112,10 +121,25 @@ for (const [args, text] of WRONG) {
 }
 
 test("a file that is no dump is refused", async () => {
-  for (const text of ["{", "[]", "{}", "null"]) {
+  for (const text of ["", "{", "[]", "{}", "null", "7"]) {
     const { error, exitCode } = await tulle(["zc", "s", "-f", "x.json"], { readText: () => Promise.resolve(text) });
     assert.equal(exitCode, 1, text);
     assert.match(error, /x\.json is not/);
+  }
+});
+
+test("a dump with holes shows what it has", async () => {
+  const holes = {
+    workloads: [null, {}, 1],
+    services: [{}],
+    policies: [{ rules: [[[null, {}]], []] }],
+    certificates: [{}],
+  };
+  const text = JSON.stringify({ ...holes, workloadState: { a: null, b: { connections: { inbound: [{}] } } } });
+  for (const output of ["short", "wide", "json", "yaml"]) {
+    const args = ["zc", "all", "-f", "x", "-o", output];
+    const { error, exitCode } = await tulle(args, { readText: () => Promise.resolve(text) });
+    assert.deepEqual([error, exitCode], ["", 0], output);
   }
 });
 
