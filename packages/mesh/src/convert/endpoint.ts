@@ -4,6 +4,9 @@ import type { Workload } from "../model.ts";
 import type { EndpointSpec } from "./istio-objects.ts";
 import { parseLocality, type WorkloadContext } from "./workload-context.ts";
 
+/** As the API has it: an unsigned number of 32 bits. */
+const MAX_WEIGHT = 0xffff_ffff;
+
 /** What WorkloadEntries and the endpoints of ServiceEntries have in common. `undefined`: its address is neither IP nor name. */
 export function endpointWorkload(
   endpoint: EndpointSpec,
@@ -16,6 +19,7 @@ export function endpointWorkload(
   if (ip === undefined && !HOSTNAME.test(hostname)) return undefined;
   const network = endpointNetwork(endpoint, context.network);
   const weight = endpoint.weight ?? 0;
+  if (!Number.isInteger(weight) || weight > MAX_WEIGHT) throw new Error(`weight ${weight} is none`);
   return newWorkload({
     trustDomain: settings.trustDomain,
     serviceAccount: endpoint.serviceAccount || DEFAULT_SERVICE_ACCOUNT,

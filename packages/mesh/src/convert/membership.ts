@@ -10,7 +10,7 @@ import {
   namespaceOf,
   selects,
 } from "./kubernetes.ts";
-import { serviceHostname, tcpFirst } from "./service.ts";
+import { isPort, serviceHostname, tcpFirst } from "./service.ts";
 
 /** Service port → the port that the workload listens on. */
 export type PortMap = ReadonlyMap<number, number>;
@@ -119,14 +119,16 @@ function servicePorts(service: KubeService, target: (port: KubeServicePort) => n
   const ports = new Map<number, number>();
   for (const port of tcpFirst(service.spec?.ports ?? [])) {
     const number = target(port);
-    if (number !== undefined && !ports.has(port.port)) ports.set(port.port, number);
+    // The Service itself is told when one of its ports is none; its pods go on without that one.
+    if (isPort(number) && isPort(port.port) && !ports.has(port.port)) ports.set(port.port, number);
   }
   return ports;
 }
 
 function entryPorts(ports: readonly EntryPort[], named: (port: EntryPort) => number | undefined): PortMap {
   const sorted = ports.toSorted((a, b) => a.number - b.number);
-  return new Map(sorted.map((port) => [port.number, named(port) ?? (port.targetPort || port.number)]));
+  const pairs = sorted.map((port) => [port.number, named(port) ?? (port.targetPort || port.number)] as const);
+  return new Map(pairs.filter(([number, target]) => isPort(number) && isPort(target)));
 }
 
 /** A named target port is the pod's own TCP port of that name; without one the service's port leads nowhere. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { type PutChange, resourceKey } from "../resource-log.ts";
+import { encodeResource } from "../wds.ts";
 import { DEFAULT_MESH_SETTINGS, type MeshObjectKind, type MeshSettings, type ObjectStatus } from "./context.ts";
 import { type KubeObjectLike, nameOf, namespaceOf } from "./kubernetes.ts";
 import type { MeshChanges } from "./ledger.ts";
@@ -67,7 +68,8 @@ const endpoint = fc.record({
   address: fc.oneof(ip, fc.constantFrom("one.example", "not a name")),
   network: maybe(fc.constantFrom("net1", "net2")),
   labels: waypointLabels,
-  ports: maybe(fc.constant({ http: 8080 })),
+  ports: maybe(fc.constantFrom({ http: 8080 }, { http: 1e10 })),
+  weight: maybe(fc.constantFrom(1, 2, 1e10)),
 });
 
 const target = fc.oneof(
@@ -103,6 +105,8 @@ const objects: Readonly<Record<MeshObjectKind, fc.Arbitrary<unknown>>> = {
         [{ name: "http", port: 80 }],
         [{ name: "http", port: 80 }],
         [{ name: "http", port: 81 }],
+        [{ name: "http", port: 80, targetPort: -1 }],
+        [{ name: "http", port: 70_000 }],
         "broken",
       ),
     }),
@@ -136,7 +140,7 @@ const objects: Readonly<Record<MeshObjectKind, fc.Arbitrary<unknown>>> = {
       }),
       addresses: maybe(fc.uniqueArray(fc.constantFrom(...IPS, ...RANGES, "bad"), { maxLength: 2 })),
       resolution: fc.constantFrom("NONE", "STATIC", "DNS", "DYNAMIC_DNS"),
-      ports: fc.constant([{ name: "http", number: 80, protocol: "HTTP" }]),
+      ports: fc.constantFrom(80, 80, 80, 1.5).map((number) => [{ name: "http", number, protocol: "HTTP" }]),
       endpoints: maybe(fc.array(endpoint, { maxLength: 2 })),
       workloadSelector: maybe(fc.record({ labels: selector })),
     }),
@@ -259,7 +263,7 @@ describe("a mesh that is followed", () => {
       fc.property(fc.array(fc.tuple(fc.constantFrom(...KINDS), garbage), { size: "max", maxLength: 20 }), (list) => {
         const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
         for (const [kind, object] of list) index.put(kind, object as KubeObjectLike);
-        index.flush();
+        for (const change of index.flush().puts) encodeResource(change);
         for (const [kind, object] of list) index.put(kind, { ...object, spec: {} } as KubeObjectLike);
         index.put("Pod", pod);
         const { puts } = index.flush();
@@ -311,7 +315,9 @@ class Follower {
       if (this.#uids.has(id) && this.#uids.get(id) !== uid) this.#told.forgetStatus(id);
     }
     this.#uids = new Map([...this.#objects].map(([id, { object }]) => [id, object.metadata?.uid]));
-    this.#told.add(this.#index.flush(), new Set(this.#objects.keys()));
+    const changes = this.#index.flush();
+    for (const change of changes.puts) encodeResource(change);
+    this.#told.add(changes, new Set(this.#objects.keys()));
     const scratch = new MeshIndex(this.#settings);
     for (const { of, object } of this.#objects.values()) scratch.put(of, object);
     const expected = new Told();

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { resourceKey } from "../resource-log.ts";
 import { ServiceIndex } from "../service-index.ts";
+import { encodeResource } from "../wds.ts";
 import { DEFAULT_MESH_SETTINGS, type MeshObjectKind } from "./context.ts";
 import type { KubeObjectLike, Labels } from "./kubernetes.ts";
 import type { MeshChanges } from "./ledger.ts";
@@ -306,6 +307,47 @@ describe("what a flush tells", () => {
     assert.deepEqual(shown(index.flush()), ["+service a/s.a.svc.cluster.local", "+workload Kubernetes//Pod/a/p"]);
     index.put("Namespace", namespace("off"));
     assert.deepEqual(shown(index.flush()), ["-workload Kubernetes//Pod/a/p", "-service a/s.a.svc.cluster.local"]);
+  });
+
+  it("is nothing that cannot be encoded: who says a number that is none is told so, and its neighbours go on", () => {
+    const entry = (spec: object) => ({
+      metadata: { name: "e", namespace: "a" },
+      spec: { hosts: ["x.example"], ...spec },
+    });
+    const endpoints = [{ address: "10.1.0.1" }];
+    for (const [what, kind, object] of [
+      ["a Service's port", "Service", serviceObject("a", "s", { app: "x" }, 70_000)],
+      ["a fraction", "Service", serviceObject("a", "s", { app: "x" }, 1.5)],
+      [
+        "a target",
+        "Service",
+        {
+          metadata: { name: "s", namespace: "a" },
+          spec: { selector: { app: "x" }, ports: [{ port: 80, targetPort: -1 }] },
+        },
+      ],
+      ["an entry's port", "ServiceEntry", entry({ ports: [{ number: 1e10 }], resolution: "STATIC", endpoints })],
+      ["an entry's target", "ServiceEntry", entry({ ports: [{ number: 80, targetPort: -1 }] })],
+      ["a weight", "WorkloadEntry", entry({ address: "10.1.0.1", weight: 1e10 })],
+    ] as const) {
+      const index = new MeshIndex(DEFAULT_MESH_SETTINGS);
+      index.put("Pod", podObject("a", "p", "10.0.0.1", { app: "x" }));
+      index.put(kind, object);
+      const { puts, statuses } = index.flush();
+      for (const put of puts) encodeResource(put);
+      assert.deepEqual(
+        puts.map((put) => resourceKey(put)),
+        ["Kubernetes//Pod/a/p"],
+        what,
+      );
+      const said = statuses.map(({ conditions }) => conditions[0]);
+      assert.deepEqual(
+        said.map((one) => [one?.type, one?.reason]),
+        [["ambient.tulle.dev/Accepted", "Invalid"]],
+        what,
+      );
+      assert.match(said[0]?.message ?? "", /is no port|is none/);
+    }
   });
 
   it("is nothing of what is labelled for another control plane", () => {

@@ -5,7 +5,7 @@ import type { Condition, MeshSettings } from "./context.ts";
 import type { EndpointSpec, EntryPort, KubeServiceEntry } from "./istio-objects.ts";
 import { annotationOf, type KubeNamespace, type Labels, nameOf, namespaceOf } from "./kubernetes.ts";
 import { entryLoadBalancer } from "./load-balancing.ts";
-import { appProtocol, firstOfEach, type ServiceContext, withProtocols } from "./service.ts";
+import { appProtocol, checkPorts, firstOfEach, type ServiceContext, withProtocols } from "./service.ts";
 import { type ServiceWaypoints, serviceWaypoints } from "./service-waypoints.ts";
 import { entryVisibility } from "./visibility.ts";
 
@@ -91,6 +91,7 @@ export function entryService(
 ): Service {
   const { from, ports } = entry;
   const sorted = ports.toSorted((a, b) => a.number - b.number);
+  checkPorts(sorted.flatMap(({ number, targetPort }) => [number, targetPort || number]));
   return withProtocols(
     newService({
       name: entry.name,

@@ -16,6 +16,10 @@ export interface ServiceContext {
   readonly waypoints: WaypointLookup;
 }
 
+const MAX_PORT = 65_535;
+/** Characters of what stands for a port in a message. */
+const MAX_QUOTED = 64;
+
 /** `undefined`: not a service of the mesh (ExternalName). */
 export function convertService(
   from: KubeService,
@@ -24,6 +28,7 @@ export function convertService(
   if (from.spec?.type === "ExternalName") return undefined;
   const { settings, network, namespace, waypoints } = context;
   const ports = tcpFirst(from.spec?.ports ?? []);
+  checkPorts(ports.flatMap((port) => [port.port, numericTarget(port)]));
   const bound = serviceWaypoints({ object: from, namespace, waypoints });
   const service = withProtocols(
     newService({
@@ -61,6 +66,18 @@ export function clusterIps(service: KubeService): readonly string[] {
   if (type === "ExternalName") return [];
   const listed = clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : [clusterIP ?? ""];
   return listed.map(canonicalIp).filter((ip) => ip !== undefined);
+}
+
+/** Throws Error when one of them is no number of a port: what cannot be encoded is not to come that far. */
+export function checkPorts(ports: readonly unknown[]): void {
+  for (const port of ports) {
+    if (!isPort(port)) throw new Error(`${(JSON.stringify(port) ?? "nothing").slice(0, MAX_QUOTED)} is no port`);
+  }
+}
+
+/** 0 stands for a port that is named elsewhere. */
+export function isPort(port: unknown): port is number {
+  return typeof port === "number" && Number.isInteger(port) && port >= 0 && port <= MAX_PORT;
 }
 
 /** What the API's words for protocols mean to proxies; undefined: they do not know it. */
