@@ -135,6 +135,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     windowMs: config.batchWindowMs,
     log: log.scope("discovery"),
     onEvent: metrics.onEvent,
+    onLeftOut: metrics.onLeftOut,
     onStatuses: (changed) => statuses.write(changed),
     onFlushed: (flush) => {
       metrics.onFlushed(flush);

@@ -1,5 +1,6 @@
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE } from "@tulle/api";
 import { type Log, messageOf } from "@tulle/base";
+import { type PutChange, resourceKey } from "@tulle/mesh";
 import type { MeshChanges, MeshIndex, MeshObjectKind, MeshSettings, ObjectStatus } from "@tulle/mesh/convert";
 import type { KubeObject } from "@tulle/store";
 import type { ResourceInput } from "@tulle/xds";
@@ -14,7 +15,7 @@ export interface ResourceSink {
 }
 
 export interface DiscoveryOptions {
-  readonly index: MeshIndex;
+  readonly index: Pick<MeshIndex, "put" | "remove" | "reconfigure" | "flush">;
   readonly sink: ResourceSink;
   /** Changes are gathered for so long from the first one on, at most 10 ms. */
   readonly windowMs: number;
@@ -23,6 +24,8 @@ export interface DiscoveryOptions {
   readonly onStatuses?: (statuses: readonly ObjectStatus[]) => void;
   /** After the sink was told: the state that is served now is that of all objects so far. */
   readonly onFlushed?: (flush: FlushInfo) => void;
+  /** A resource could not be encoded. */
+  readonly onLeftOut?: (kind: PutChange["kind"]) => void;
   /** An object came, changed or went. */
   readonly onEvent?: (kind: MeshObjectKind | "MeshConfig") => void;
 }
@@ -98,7 +101,7 @@ export class Discovery {
       changes = index.flush();
       this.#serve(changes);
     } catch (error) {
-      // What is served stays as it was; a single object must not end the process, so the index should never throw.
+      // What is served stays as it was; a single object must not end the process. Neither part should ever throw.
       log.error("the mesh cannot be computed", { error: messageOf(error) });
       return;
     }
@@ -110,12 +113,27 @@ export class Discovery {
     onFlushed?.(info);
   }
 
+  /** undefined: it is left out, until it is another one. It takes no other resource along. */
+  #encode(change: PutChange): ReturnType<typeof resourceInput> | undefined {
+    try {
+      return resourceInput(change);
+    } catch (error) {
+      const { kind } = change;
+      const fields = { kind, resource: resourceKey(change), error: messageOf(error) };
+      this.#options.log.error("a resource cannot be encoded and is not served as it is now", fields);
+      this.#options.onLeftOut?.(kind);
+      return undefined;
+    }
+  }
+
   #serve({ puts, removes }: MeshChanges): void {
     const changed: Record<string, ResourceInput[]> = { [AUTHORIZATION_TYPE]: [], [ADDRESS_TYPE]: [] };
     const removed: Record<string, string[]> = { [AUTHORIZATION_TYPE]: [], [ADDRESS_TYPE]: [] };
     for (const change of puts) {
-      const { typeUrl, resource } = resourceInput(change);
-      changed[typeUrl]?.push(resource);
+      const input = this.#encode(change);
+      if (input !== undefined) changed[input.typeUrl]?.push(input.resource);
+      // What was served of it may be another's by now. A policy stays: without it more would be allowed.
+      else if (change.kind !== "policy") removed[ADDRESS_TYPE]?.push(resourceKey(change));
     }
     for (const { kind, key } of removes) removed[kind === "policy" ? AUTHORIZATION_TYPE : ADDRESS_TYPE]?.push(key);
     // Policies first: a workload that names one that is not there yet would have to wait for it.

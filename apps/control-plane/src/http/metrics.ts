@@ -28,6 +28,8 @@ export interface Metrics {
   /** A change of the mesh was served. Milliseconds. */
   readonly onFlushed: (flush: { readonly waitedMs: number; readonly tookMs: number }) => void;
   readonly onEvent: (kind: string) => void;
+  /** A resource could not be encoded. */
+  readonly onLeftOut: (kind: string) => void;
   readonly onConnectionRefused: (limit: string) => void;
 }
 
@@ -77,6 +79,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   const updates = set.counter("pilot_inbound_updates", "Total number of updates received by pilot.");
   const rejects = set.counter("pilot_total_xds_rejects", "Total number of XDS responses from pilot rejected by proxy.");
   const refused = set.counter("pilot_total_xds_internal_errors", "Discovery streams that were refused, by code.");
+  const leftOut = set.counter("tulle_unencodable_resources_total", "Resources that could not be encoded, by kind.");
   set.gauge("pilot_services", "Total services known to pilot.", () => sources.sizes().resources.service);
   meshGauges(set, sources);
   return {
@@ -100,6 +103,7 @@ export function createMetrics(sources: MetricSources): Metrics {
       triggers.add({ type: kind.toLowerCase() });
       updates.add({ type: kind === "Service" || kind === "Pod" || kind === "EndpointSlice" ? "eds" : "config" });
     },
+    onLeftOut: (kind) => leftOut.add({ kind }),
     onConnectionRefused: connectionCounter(set),
   };
 }
