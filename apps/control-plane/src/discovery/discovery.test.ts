@@ -49,6 +49,51 @@ function follow(
   return { discovery, sink, lines, flushes, leftOut };
 }
 
+for (const [what, configured, windowMs] of [
+  ["the configured window", 5, 5],
+  ["10 ms, whatever is configured", 500, 10],
+] as const) {
+  test(`a steady stream of changes leaves after ${what}, counted from the first of each batch`, (t) => {
+    const { discovery, flushes } = follow(t, configured);
+    discovery.start();
+    assert.equal(flushes.length, 1);
+    const left: number[] = [];
+    for (let now = 0; now < 100; now++) {
+      discovery.put("Pod", pod("busy", `10.0.0.${now}`));
+      const before = flushes.length;
+      t.mock.timers.tick(1);
+      if (flushes.length > before) left.push(now + 1);
+    }
+    // The next batch begins with the change after the flush: never a moment of quiet, and none is waited for.
+    assert.deepEqual(
+      left,
+      Array.from({ length: 100 / windowMs }, (_, i) => (i + 1) * windowMs),
+    );
+    assert.ok(
+      flushes.slice(1).every(({ puts }) => puts === 1),
+      "what changed several times is told once",
+    );
+  });
+}
+
+test("a single change leaves after the window, and quiet costs nothing", (t) => {
+  const { discovery, sink, flushes } = follow(t, 5);
+  discovery.put("Pod", pod("early"));
+  t.mock.timers.tick(1000);
+  assert.deepEqual(sink.take(), [], "nothing leaves before the start");
+  discovery.start();
+  assert.deepEqual(sink.take(), [[ADDRESS_TYPE, { changed: ["Kubernetes//Pod/shop/early"], removed: [] }]]);
+  t.mock.timers.tick(1000);
+  discovery.put("Pod", pod("late", "10.0.0.2"));
+  t.mock.timers.tick(4);
+  assert.deepEqual(sink.take(), []);
+  t.mock.timers.tick(1);
+  assert.deepEqual(sink.take(), [[ADDRESS_TYPE, { changed: ["Kubernetes//Pod/shop/late"], removed: [] }]]);
+  const before = flushes.length;
+  t.mock.timers.tick(1000);
+  assert.equal(flushes.length, before);
+});
+
 test("a resource that cannot be encoded takes no other along, and is served as soon as it can be", (t) => {
   const index = new Scripted();
   const { discovery, sink, lines, leftOut } = follow(t, 5, index);
