@@ -7,8 +7,8 @@ import { after, before, test } from "node:test";
 import { openPluginFiles } from "../../apps/node-agent/src/installer/plugin-files.ts";
 import { whereIs } from "../../images/debian-files.ts";
 import { IMAGES, type ImageDefinition } from "../../images/definitions.ts";
-import { archiveOf } from "../../images/oci.ts";
-import { makeImage, unpack } from "./rootfs.ts";
+import { archiveOf, layerOf } from "../../images/oci.ts";
+import { makeImage, programsIn, unpack } from "./rootfs.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tulle-images-"));
 const rootfs = join(folder, "image");
@@ -18,11 +18,10 @@ const CHROOT = whereIs("chroot");
 /** Node in a cold folder on a busy machine. */
 const PATIENCE = { timeout: 30_000, encoding: "utf8" } as const;
 
+const controlPlane = makeImage(IMAGES.find(({ name }) => name === "control-plane") as ImageDefinition);
+const nodeAgent = makeImage(IMAGES.find(({ name }) => name === "node-agent") as ImageDefinition);
 /** Their code beside ztunnel's, on the same base. */
-const others = ["control-plane", "node-agent"].map((wanted) => {
-  const made = makeImage(IMAGES.find(({ name }) => name === wanted) as ImageDefinition);
-  return { ...made, layers: made.layers.slice(1) };
-});
+const others = [controlPlane, nodeAgent].map((made) => ({ ...made, layers: made.layers.slice(1) }));
 
 before(() => {
   for (const one of [image, ...others]) unpack(one, rootfs);
@@ -70,7 +69,19 @@ for (const [program, argument] of [
   });
 }
 
-test("no shell, and no program that its app does not run", () => {
+test("the control plane's image has no program but Node: no shell, no tools", () => {
+  const place = join(folder, "control-plane");
+  unpack(controlPlane, place);
+  assert.deepEqual(programsIn(place, controlPlane), ["node"]);
+
+  // The same eyes see those that a layer would bring, wherever it puts them.
+  const links = ["usr/bin/sh", "usr/sbin/nft", "usr/local/bin/busybox"];
+  const entries = links.map((path) => ({ kind: "symlink", path, target: "/usr/bin/node" }) as const);
+  unpack({ ...controlPlane, layers: [layerOf(entries, "zstd", "programs that are not wanted")] }, place);
+  assert.deepEqual(programsIn(place, controlPlane), ["busybox", "nft", "node", "sh"]);
+});
+
+test("no image asks for a program that its app does not run", () => {
   assert.deepEqual(
     IMAGES.flatMap(({ name, programs = {} }) => Object.keys(programs).map((program) => `${name}: ${program}`)),
     ["ztunnel: curl", "node-agent: nft"],

@@ -1,10 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
 import { createImageMaker } from "../../images/make.ts";
 import type { ImageDefinition } from "../../images/definitions.ts";
 import type { Image } from "../../images/oci.ts";
+
+/** Where a shell looks for programs, whatever PATH the image sets. */
+const PROGRAM_FOLDERS = ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin"];
 
 export const ROOT = join(import.meta.dirname, "../..");
 
@@ -23,4 +26,11 @@ export function unpack(image: Image, folder: string): void {
     execFileSync("tar", ["--extract", "--file", tar, "--directory", folder, "--overwrite"]);
     execFileSync("rm", [tar]);
   }
+}
+
+/** Names of all programs that a process in the unpacked image can call by name, sorted. */
+export function programsIn(folder: string, { config }: Image): string[] {
+  const path = (config.env?.["PATH"] ?? "").split(":");
+  const places = [...PROGRAM_FOLDERS, ...path].map((place) => join(folder, place));
+  return [...new Set(places.filter((place) => existsSync(place)).flatMap((place) => readdirSync(place)))].sort();
 }
