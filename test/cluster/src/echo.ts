@@ -29,6 +29,8 @@ export interface EchoAnswer {
   readonly method: string;
   readonly path: string;
   readonly host: string;
+  /** `HTTP/1.1`, `HTTP/2.0`. */
+  readonly protocol: string;
   /** The peer's address and port, and the server's. */
   readonly remote: string;
   readonly local: string;

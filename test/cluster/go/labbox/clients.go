@@ -17,16 +17,24 @@ import (
 	"time"
 )
 
-// get asks each URL on a connection of its own and prints status and body. The exit code is 1 when one gave no answer.
+// get asks each URL on a connection of its own, or all of them one after the other on a kept one for each host, and prints
+// status and body. The exit code is 1 when one gave no answer.
 func get(args []string) int {
 	flags := flag.NewFlagSet("get", flag.ExitOnError)
 	timeout := flags.Duration("timeout", 5*time.Second, "for the whole request")
 	header := flags.String("header", "", "one header, name: value")
+	kept := flags.Bool("kept", false, "all on one connection")
+	useHTTP2 := flags.Bool("http2", false, "HTTP/2 without TLS, by prior knowledge")
 	flags.Parse(args)
 
+	transport := &http.Transport{DisableKeepAlives: !*kept}
+	if *useHTTP2 {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
 	client := http.Client{
 		Timeout:       *timeout,
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	code := 0

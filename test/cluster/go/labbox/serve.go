@@ -20,19 +20,21 @@ const (
 
 // echo is what the HTTP server says about a request.
 type echo struct {
-	Pod     string      `json:"pod"`
-	Node    string      `json:"node"`
-	Method  string      `json:"method"`
-	Path    string      `json:"path"`
-	Host    string      `json:"host"`
-	Remote  string      `json:"remote"`
-	Local   string      `json:"local"`
-	Headers http.Header `json:"headers"`
-	Body    string      `json:"body,omitempty"`
+	Pod      string      `json:"pod"`
+	Node     string      `json:"node"`
+	Method   string      `json:"method"`
+	Path     string      `json:"path"`
+	Host     string      `json:"host"`
+	Protocol string      `json:"protocol"`
+	Remote   string      `json:"remote"`
+	Local    string      `json:"local"`
+	Headers  http.Header `json:"headers"`
+	Body     string      `json:"body,omitempty"`
 }
 
-// serve answers HTTP with an echo, echoes TCP, and greets first on a further port; an empty address leaves one out.
-// HTTP's query can ask for ?status=503, ?delay=200ms, ?bytes=100000 (that many instead of the echo).
+// serve answers HTTP (1.1, and 2 by prior knowledge) with an echo, echoes TCP, and greets first on a further port; an
+// empty address leaves one out. HTTP's query can ask for ?status=503, ?delay=200ms, ?bytes=100000 (that many instead of
+// the echo).
 func serve(args []string) int {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	httpAddress := flags.String("http", ":8080", "address of the HTTP echo")
@@ -46,7 +48,10 @@ func serve(args []string) int {
 	failures := make(chan error, 3)
 	if *httpAddress != "" {
 		// Not on the default mux, and with no time-outs of its own: tests hold connections for minutes.
-		go func() { failures <- http.ListenAndServe(*httpAddress, httpEcho(pod, node, *quiet)) }()
+		server := http.Server{Addr: *httpAddress, Handler: httpEcho(pod, node, *quiet), Protocols: new(http.Protocols)}
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetUnencryptedHTTP2(true)
+		go func() { failures <- server.ListenAndServe() }()
 	}
 	if *tcpAddress != "" {
 		go func() { failures <- listenTCP(*tcpAddress, "") }()
@@ -86,7 +91,7 @@ func httpEcho(pod, node string, quiet bool) http.Handler {
 		w.Header().Set("content-type", "application/json")
 		w.WriteHeader(status)
 		json.NewEncoder(w).Encode(echo{
-			Pod: pod, Node: node, Method: r.Method, Path: r.URL.RequestURI(), Host: r.Host,
+			Pod: pod, Node: node, Method: r.Method, Path: r.URL.RequestURI(), Host: r.Host, Protocol: r.Proto,
 			Remote: r.RemoteAddr, Local: fmt.Sprint(local), Headers: r.Header, Body: string(body),
 		})
 	})
