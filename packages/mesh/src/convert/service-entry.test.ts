@@ -362,6 +362,66 @@ describe("endpoints of a ServiceEntry", () => {
     assert.ok(message.length < 32_768);
   });
 
+  describe("that ask for a waypoint which is not there", () => {
+    const WAYPOINT = "istio.io/use-waypoint";
+    const OPTIONAL = "ambient.tulle.dev/waypoint-optional";
+    const away = { address: "10.5.0.1", labels: { [WAYPOINT]: "away" } };
+    const far = { address: "10.5.0.2", labels: { [WAYPOINT]: "far" } };
+    const plain = { address: "10.5.0.3" };
+    /** Waypoints of the endpoints, and the condition. */
+    const told = (endpoints: readonly object[], metadata: object = {}, namespace: object = {}) => {
+      const { metadata: named, ...rest } = entry("e", { hosts: ["a.example"], resolution: "STATIC", endpoints });
+      const serviceEntries = [{ ...rest, metadata: { ...named, ...metadata } }];
+      const namespaces = [{ metadata: { name: "a", ...namespace } }];
+      const { resources, statuses } = convert(world({ namespaces, serviceEntries }));
+      const workloads = resources.flatMap((one) => (one.kind === "workload" ? [one.workload] : []));
+      const [condition, ...more] = statuses[0]?.conditions ?? [];
+      assert.deepEqual(more, []);
+      const { type, status, reason, message } = condition ?? {};
+      return {
+        refused: workloads.map(({ waypoint }) => waypoint !== undefined),
+        condition: type && `${type} ${status} ${reason}`,
+        message,
+      };
+    };
+    const NOT_BOUND = "istio.io/WaypointBound False WaypointIsNotReady";
+
+    it("are refused, and the entry tells", () => {
+      const { refused, condition, message } = told([plain, away, far]);
+      assert.deepEqual(refused, [true, true, false]);
+      assert.equal(condition, NOT_BOUND);
+      assert.match(
+        message ?? "",
+        /^Endpoint 10\.5\.0\.1 and 1 more: waypoint "a\/away" is not ready\. Traffic is refused/,
+      );
+      assert.deepEqual(told([plain]), { refused: [false], condition: undefined, message: undefined });
+    });
+
+    it("go without when the entry, or its namespace, calls it optional", () => {
+      for (const [metadata, namespace, expected] of [
+        [{ annotations: { [OPTIONAL]: "true" } }, {}, false],
+        [{}, { annotations: { [OPTIONAL]: "true" } }, false],
+        [{ annotations: { [OPTIONAL]: "false" } }, { annotations: { [OPTIONAL]: "true" } }, true],
+      ] as const) {
+        const { refused, condition, message } = told([away], metadata, namespace);
+        assert.deepEqual([refused, condition], [[expected], NOT_BOUND]);
+        assert.match(message ?? "", expected ? /Traffic is refused/ : /Traffic goes without a waypoint$/);
+      }
+    });
+
+    it("are told of after the entry itself, and not twice", () => {
+      const own = told([far], { labels: { [WAYPOINT]: "mine" } });
+      assert.equal(own.condition, NOT_BOUND);
+      assert.match(
+        own.message ?? "",
+        /^waypoint "a\/mine" is not ready\..+\. Endpoint 10\.5\.0\.2: waypoint "a\/far" is not/,
+      );
+      const inherited = told([plain], {}, { labels: { [WAYPOINT]: "ours" } });
+      assert.deepEqual([inherited.refused, inherited.condition], [[true], NOT_BOUND]);
+      assert.doesNotMatch(inherited.message ?? "", /Endpoint/);
+    });
+  });
+
   it("do not stand in for a pod of another namespace", () => {
     const spec = { hosts: ["a.example"], resolution: "STATIC", endpoints: [{ address: "10.0.0.9" }] };
     const told = (pod: KubePod) => {

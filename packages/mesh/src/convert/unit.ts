@@ -1,7 +1,7 @@
 import type { PutChange } from "../resource-log.ts";
 import type { Service, Workload } from "../model.ts";
 import { type Condition, type MeshObjectKind, type StatusManager, statusOf } from "./context.ts";
-import { convertEntryEndpoints } from "./entry-endpoints.ts";
+import { convertEntryEndpoints, withEndpoints } from "./entry-endpoints.ts";
 import { convertEndpointSlice, sliceService } from "./endpoint-slice.ts";
 import type { KubeObjectLike, KubePod } from "./kubernetes.ts";
 import { keyOf, namespaceOf } from "./kubernetes.ts";
@@ -125,7 +125,7 @@ function convertEntry(key: string, tables: MeshTables, context: WorkloadContext)
     context,
   );
   const lost = [...problems, ...endpoints.problems];
-  const told = entryConditions(entry, bound, tables.settings);
+  const told = withEndpoints(entryConditions(entry, bound, tables.settings), endpoints.notBound);
   const conditions = lost.length === 0 ? told : [...told, notAccepted("Conflict", lost)];
   return { services, workloads: endpoints.workloads, conditions };
 }
