@@ -17,8 +17,8 @@ const authenticator: Authenticator = {
 const OPTIONS = { authenticator, clusterId: "Kubernetes", namespaces: new Set(["istio-system", "ops"]) };
 
 async function access(remoteAddress: string | undefined, headers: Readonly<Record<string, string>> = {}) {
-  const request = { headers, socket: { remoteAddress } } as unknown as IncomingMessage;
-  const result = await debugAccess(request, OPTIONS);
+  const request = { headers: { host: "localhost:15014", ...headers }, socket: { remoteAddress } };
+  const result = await debugAccess(request as unknown as IncomingMessage, OPTIONS);
   if (result.kind === "refused") return `${result.status}`;
   return result.kind === "namespace" ? `only ${result.namespace}` : "everything";
 }
@@ -31,6 +31,24 @@ const CASES: readonly (readonly [string, string | undefined, Readonly<Record<str
   ["loopback as a dual-stack socket has it", "::ffff:127.0.0.1", {}, "everything"],
   ["loopback, IPv6", "::1", {}, "everything"],
   ["loopback, on behalf of a web page", "127.0.0.1", { origin: "http://page.example" }, "403"],
+  ["loopback by its address", "127.0.0.1", { host: "127.0.0.1:15014" }, "everything"],
+  ["loopback by its address, IPv6", "::1", { host: "[::1]:15014" }, "everything"],
+  ["a page that has its own name lead here", "127.0.0.1", { host: "evil.example:15014" }, "401"],
+  ["a page whose name begins like ours", "::1", { host: "localhost.evil.example" }, "401"],
+  ["loopback without a Host", "127.0.0.1", { host: "" }, "401"],
+  [
+    "another name of ours on loopback, with a token",
+    "127.0.0.1",
+    { host: "istiod.istio-system.svc:15014", ...bearer("istio-system/ztunnel") },
+    "everything",
+  ],
+  [
+    "a page's name, with a token of elsewhere",
+    "127.0.0.1",
+    { host: "evil.example", ...bearer("shop/cart") },
+    "only shop",
+  ],
+  ["a local name from afar", FAR, { host: "localhost" }, "401"],
   ["a socket that is closed already", undefined, {}, "401"],
   ["no token", FAR, {}, "401"],
   ["a header that says loopback", FAR, { "x-forwarded-for": "127.0.0.1" }, "401"],

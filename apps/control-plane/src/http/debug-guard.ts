@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { isLoopback } from "@tulle/base";
+import { isLocalHost, isLoopback } from "@tulle/base";
 import { type Authenticator, authenticateCall } from "../auth/authenticator.ts";
 
 export interface DebugGuardOptions {
@@ -17,7 +17,8 @@ export type DebugAccess =
 
 /**
  * Who may look into the control plane (control-plane.md §9.2): whoever is on its own loopback, as with a port-forward;
- * anybody else by a token.
+ * anybody else by a token. Web pages in a browser at the other end of a port-forward are not meant: they carry an Origin,
+ * or the name of their own under which they have the browser look for us (DNS rebinding).
  */
 export async function debugAccess(request: IncomingMessage, options: DebugGuardOptions): Promise<DebugAccess> {
   const { headers, socket } = request;
@@ -25,9 +26,13 @@ export async function debugAccess(request: IncomingMessage, options: DebugGuardO
   if (headers.origin !== undefined) return { kind: "refused", status: 403, text: "web pages are not answered" };
   const token = /^Bearer (.+)$/.exec(headers.authorization ?? "")?.[1];
   const address = (socket.remoteAddress ?? "").replace(/^::ffff:/, "");
-  if (address !== "" && isLoopback(address)) return { kind: "everything" };
+  if (address !== "" && isLoopback(address) && isLocalHost(headers.host ?? "")) return { kind: "everything" };
   if (token === undefined) {
-    return { kind: "refused", status: 401, text: "a bearer token is needed, or a port-forward to this pod" };
+    return {
+      kind: "refused",
+      status: 401,
+      text: "a bearer token is needed, or a port-forward to this pod and a Host that is localhost or an IP address",
+    };
   }
   const clusterId = headers["clusterid"];
   const result = await authenticateCall(

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { get } from "node:http";
 import { test } from "node:test";
 import { AUTHORIZATION_POLICY } from "@tulle/store";
 import { TestMesh, until } from "../testing/test-mesh.fixture.ts";
@@ -57,6 +58,20 @@ test("the pages that tools read show proxies, the mesh and its configuration", a
   assert.equal((await fetch(`http://127.0.0.1:${monitoring}/debug/config_dump?proxyID=x.y`)).status, 404);
   const version = await fetch(`http://127.0.0.1:${monitoring}/version`);
   assert.match(await version.text(), /^\d+\.\d+/);
+});
+
+test("a web page that has its own name lead to a port-forward is not answered", async () => {
+  await using mesh = await TestMesh.start();
+  const ask = (host: string) => {
+    const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+    const { monitoring: port } = mesh.controlPlane.ports;
+    get({ host: "127.0.0.1", port, path: "/debug/configz", headers: { host }, agent: false }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    }).on("error", reject);
+    return promise;
+  };
+  assert.deepEqual([await ask("localhost:15014"), await ask("evil.example:15014")], [200, 401]);
 });
 
 test("metrics count streams, pushes, certificates and what the mesh has", async () => {

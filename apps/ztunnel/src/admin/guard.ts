@@ -1,6 +1,5 @@
-import { isIP } from "node:net";
 import type { IncomingMessage } from "node:http";
-import { parsePort } from "@tulle/base";
+import { isLocalHost } from "@tulle/base";
 
 /**
  * Keeps web pages away from the admin port. A page cannot reach a local port under its own name (DNS rebinding) if only
@@ -20,14 +19,6 @@ export function refusal(request: Pick<IncomingMessage, "headers" | "rawHeaders" 
   }
   if (!request.url?.startsWith("/")) return "the request target must be a path";
   return undefined;
-}
-
-/** `localhost`, an IPv4 address, or an IPv6 address in brackets, with or without a port. RFC 9110 §7.2. */
-export function isLocalHost(host: string): boolean {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(.*))?$/.exec(host) ?? [];
-  if (port !== undefined && parsePort(port) === undefined) return false;
-  if (bracketed !== undefined) return isIP(bracketed) === 6;
-  return plain !== undefined && (plain.toLowerCase() === "localhost" || isIP(plain) === 4);
 }
 
 const MAX_SHOWN = 100;

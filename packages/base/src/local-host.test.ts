@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { isLocalHost } from "./guard.ts";
+import { isLocalHost } from "./local-host.ts";
 
 describe("a Host header", () => {
   const cases: readonly [host: string, local: boolean][] = [
