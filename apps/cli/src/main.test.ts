@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { assertGolden } from "../test/golden.ts";
 
 /** The program as it is started: arguments, standard input, files, exit code, and what it says at the end of an error. */
 
@@ -70,6 +71,7 @@ for (const [args, problem] of NOT_UNDERSTOOD) {
   test(`tulle ${args.join(" ")} is not understood: exit code 2, and where to look`, () => {
     const { status, stderr } = start(args);
     assert.match(stderr, problem);
+    assertGolden(`errors/usage-${args.join("-").replaceAll(/[^a-z0-9]+/g, "-")}.txt`, stderr);
     assert.match(stderr, /\n {2}next: see what there is: tulle --help, or tulle COMMAND --help\n$/);
     assert.equal(status, 2);
   });

@@ -10,16 +10,26 @@ export interface Outcome {
   readonly started: readonly (readonly string[])[];
 }
 
+/** What the program sees of its surroundings. Default: no terminal, nothing in the environment. */
+export interface Surroundings {
+  readonly isTTY?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** Runs `tulle ARGS…` in this process; nobody is at the terminal unless `overrides` says so. */
-export async function tulle(args: readonly string[], overrides: Partial<CliContext> = {}): Promise<Outcome> {
+export async function tulle(
+  args: readonly string[],
+  overrides: Partial<CliContext> = {},
+  { isTTY = false, env = {} }: Surroundings = {},
+): Promise<Outcome> {
   let out = "";
   let error = "";
   const started: string[][] = [];
   const context: CliContext = {
     process: {
-      stdout: { write: (text) => void (out += text) },
-      stderr: { write: (text) => void (error += text) },
-      env: {},
+      stdout: terminal(isTTY, (text) => (out += text)),
+      stderr: terminal(isTTY, (text) => (error += text)),
+      env,
     },
     runProcess: (program, rest) => {
       started.push([program.split("/apps/")[1] ?? program, ...rest]);
@@ -32,4 +42,8 @@ export async function tulle(args: readonly string[], overrides: Partial<CliConte
   };
   await run(app, args, context);
   return { out, error, exitCode: context.process.exitCode, started };
+}
+
+function terminal(isTTY: boolean, write: (text: string) => void) {
+  return { isTTY, write, getColorDepth: () => 1 };
 }

@@ -104,6 +104,7 @@ test("before the installation, rights that lack and another mesh are told", asyn
   }));
   const { out, exitCode } = await check(foreign, ["--pre"], false);
   assert.equal(exitCode, 1);
+  assertGolden("check/pre-trouble.txt", out);
   assert.match(out, /✘ you may not: get namespaces, list namespaces,/);
   assert.match(
     out,

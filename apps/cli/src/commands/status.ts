@@ -10,6 +10,6 @@ export const statusCommand = buildCommand<StatusFlags, [], CliContext>({
   docs: {
     brief: "Show what is installed, which pods are captured, and what does not work as written",
     fullDescription:
-      "Exit code 1 when a part is not ready, a meshed pod is not captured, or a policy is not in effect.",
+      "Exit code 1 when a part is not ready, a meshed pod is not captured, or an object is not in effect as written.",
   },
 });

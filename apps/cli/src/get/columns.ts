@@ -39,6 +39,7 @@ const COLUMNS: Readonly<Record<string, readonly Column[]>> = {
         ((object as Service).spec?.ports ?? []).map(({ port, protocol }) => `${port}/${protocol ?? "TCP"}`).join(",") ||
         NONE,
     },
+    { title: "CONDITIONS", wide: true, cell: conditions },
   ],
   Namespace: [
     { title: "STATUS", cell: (object) => field(object, "status", "phase") || "Active" },
@@ -57,7 +58,10 @@ const COLUMNS: Readonly<Record<string, readonly Column[]>> = {
     { title: "RESOLUTION", cell: (object) => field(object, "spec", "resolution") || "NONE" },
     { title: "CONDITIONS", cell: conditions },
   ],
-  WorkloadEntry: [{ title: "ADDRESS", cell: (object) => field(object, "spec", "address") }],
+  WorkloadEntry: [
+    { title: "ADDRESS", cell: (object) => field(object, "spec", "address") },
+    { title: "CONDITIONS", cell: conditions },
+  ],
   Gateway: [
     { title: "CLASS", cell: (object) => field(object, "spec", "gatewayClassName") },
     { title: "CONDITIONS", cell: conditions },

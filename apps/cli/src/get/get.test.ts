@@ -33,6 +33,29 @@ test("get NAME -o yaml prints the object with its status", async () => {
   assertGolden("get/policy.yaml", out);
 });
 
+for (const [name, args] of [
+  ["service-entries", ["se", "-n", "shop"]],
+  ["workload-entries", ["we", "-A"]],
+  ["services-all", ["svc", "-A"]],
+  ["services-wide", ["svc", "-A", "-o", "wide"]],
+  ["configmaps-wide", ["cm", "-A", "-o", "wide"]],
+  ["deployments", ["deploy", "-n", "istio-system"]],
+] as const) {
+  test(`get ${args.join(" ")} has columns of its own`, async () => {
+    const connect = () => memoryCluster(shopObjects({ waypoint: true }));
+    const { out, error, exitCode } = await tulle(["get", ...args], { connect });
+    assert.deepEqual([error, exitCode], ["", 0]);
+    assertGolden(`get/${name}.txt`, ageless(out));
+  });
+}
+
+for (const output of ["json", "yaml"]) {
+  test(`get pods -o ${output} is a List of whole objects`, async () => {
+    assertGolden(`get/pods-${output}.txt`, (await get("pods", "-n", "shop", "-o", output)).out);
+    assertGolden(`get/empty-${output}.txt`, (await get("pods", "-n", "default", "-o", output)).out);
+  });
+}
+
 test("a list as data is a List", async () => {
   const { out } = await get("nodes", "-o", "json");
   const { kind, items } = JSON.parse(out) as { kind: string; items: readonly { kind: string }[] };

@@ -17,7 +17,8 @@ import {
 } from "@tulle/store";
 import { type KubeApiServer, startKubeApiServer } from "@tulle/testkit";
 import { instantRollouts } from "../../test/instant-rollouts.ts";
-import { tulle } from "../../test/run-cli.ts";
+import { assertGolden } from "../../test/golden.ts";
+import { type Outcome, tulle } from "../../test/run-cli.ts";
 import type { Cluster } from "../kube/cluster.ts";
 import { connectCluster } from "../kube/connect.ts";
 import { readCrds } from "./manifests/crds.ts";
@@ -45,19 +46,34 @@ after(async () => {
 const run = (...args: string[]) =>
   tulle(args, { connect: (options) => connectCluster({ ...options, kubeconfig: server.kubeconfig }, {}) });
 
+/** Times, machine paths and the order of parts that become ready at once are of this run only. */
+function steady({ out, error }: Outcome): string {
+  const text = error.replaceAll(/\d+\.\d s\)/g, "<time>)").replaceAll(/(.* is ready \(.*\n){2,}/g, (lines) =>
+    lines
+      .split(/(?<=\n)/)
+      .toSorted()
+      .join(""),
+  );
+  return `${text}--- standard output\n${out}`.replaceAll(server.kubeconfig, "<kubeconfig>");
+}
+
 const ISTIOD = { namespace: "istio-system", name: "istiod" };
 
 test("a dry run says what would be made, and makes nothing", async () => {
-  const { error, exitCode } = await run("install", "--dry-run");
+  const outcome = await run("install", "--dry-run");
+  const { error, exitCode } = outcome;
   assert.equal(exitCode, 0, error);
+  assertGolden("install/dry-run.txt", steady(outcome));
   assert.match(error, /✔ Deployment istiod would be created\n/);
   assert.match(error, /✔ schemas \(CRDs\): 25 would be created\n/);
   assert.equal(await store.get(NAMESPACE, { name: "istio-system" }), undefined);
 });
 
 test("install applies everything and waits until it is ready", async () => {
-  const { out, error, exitCode } = await run("install", "--set", "global.imagePullPolicy=Never");
+  const outcome = await run("install", "--set", "global.imagePullPolicy=Never");
+  const { out, error, exitCode } = outcome;
   assert.equal(exitCode, 0, error);
+  assertGolden("install/install.txt", steady(outcome));
   assert.match(error, /✔ schemas \(CRDs\): 25 created\n/);
   for (const part of ["istiod is ready (1 of 1,", "ztunnel is ready (2 of 2,", "istio-cni-node is ready (2 of 2,"]) {
     assert.ok(error.includes(`✔ ${part}`), error);
@@ -133,6 +149,7 @@ test("a second install changes nothing", async () => {
   assert.equal(exitCode, 0, error);
   assert.doesNotMatch(error, /created|configured|removed/);
   const dry = await run("install", "--set", "global.imagePullPolicy=Never", "--dry-run");
+  assertGolden("install/dry-run-unchanged.txt", steady(dry));
   assert.doesNotMatch(dry.error, /would be/);
 });
 
@@ -145,8 +162,10 @@ test("an upgrade changes what is different, and removes what is not made any mor
   await store.create(CONFIG_MAP, stale);
   const users = { ...stale, metadata: { name: "users-own", namespace: "istio-system" } };
   await store.create(CONFIG_MAP, users);
-  const { error, exitCode } = await run("install", "--set", "ztunnel.logLevel=debug");
+  const outcome = await run("install", "--set", "ztunnel.logLevel=debug");
+  const { error, exitCode } = outcome;
   assert.equal(exitCode, 0, error);
+  assertGolden("install/upgrade.txt", steady(outcome));
   assert.match(error, /✔ DaemonSet ztunnel configured\n/);
   assert.match(error, /✔ ConfigMap once is not part of it any more: removed\n/);
   assert.equal(await store.get(CONFIG_MAP, stale.metadata), undefined);
@@ -177,6 +196,7 @@ test("newer schemas of Gateway API stay as they are", async () => {
 test("install refuses beside another mesh, and beside a Tulle in another namespace", async () => {
   const elsewhere = await run("install", "--istio-namespace", "mesh");
   assert.equal(elsewhere.exitCode, 1);
+  assertGolden("install/beside-tulle.txt", steady(elsewhere));
   assert.match(elsewhere.error, /error: Tulle is installed in the namespace istio-system already/);
   assert.match(elsewhere.error, /next: upgrade that one: tulle install --istio-namespace istio-system/);
 
@@ -184,6 +204,7 @@ test("install refuses beside another mesh, and beside a Tulle in another namespa
   await store.create(DAEMON_SET, foreign);
   const beside = await run("install");
   assert.equal(beside.exitCode, 1);
+  assertGolden("install/beside-another.txt", steady(beside));
   assert.match(beside.error, /another mesh is installed: DaemonSet kube-system\/istio-cni-node;/);
   assert.match(beside.error, /next: remove the other one first/);
   await store.delete(DAEMON_SET, foreign.metadata);
@@ -234,8 +255,10 @@ test("uninstall without purge keeps schemas, their objects and the namespace, an
   const conditions = ["Users", CAPTURED_CONDITION].map((type) => ({ type, status: "True" }));
   await store.patch(POD, marked, { type: "merge", body: { status: { conditions } } }, { subresource: "status" });
 
-  const { out, error, exitCode } = await run("uninstall");
+  const outcome = await run("uninstall");
+  const { out, error, exitCode } = outcome;
   assert.equal(exitCode, 0, error);
+  assertGolden("uninstall/uninstall.txt", steady(outcome));
   assert.match(
     error,
     /the node agent did not release default\/marked \(no node\): its marks are gone, but restart these pods/,
@@ -279,12 +302,15 @@ test("purge lists what is lost, wants a word, and takes schemas and namespace aw
   await store.create(kind, policy);
   const silent = await run("uninstall", "--purge");
   assert.equal(silent.exitCode, 1);
+  assertGolden("uninstall/purge-list.txt", steady(silent));
   assert.match(silent.out, /schema authorizationpolicies\.security\.istio\.io with 1 objects:\n {4}default\/mine\n/);
   assert.match(silent.error, /nobody is there to be asked/);
   assert.equal((await store.list(CUSTOM_RESOURCE_DEFINITION)).length, 25);
 
-  const { error, exitCode } = await run("uninstall", "--purge", "-y");
+  const outcome = await run("uninstall", "--purge", "-y");
+  const { error, exitCode } = outcome;
   assert.equal(exitCode, 0, error);
+  assertGolden("uninstall/purge.txt", steady(outcome));
   assert.match(error, /✔ Namespace istio-system removed/);
   const left = (await store.list(CUSTOM_RESOURCE_DEFINITION)).filter(
     ({ metadata }) => metadata.deletionTimestamp === undefined,
@@ -331,7 +357,9 @@ test("a namespace and schemas that were there before are used, and outlive the i
     spec: {},
   });
 
-  const { out } = await run("uninstall", "--purge", "-i", "mesh");
+  const listed = await run("uninstall", "--purge", "-i", "mesh");
+  assertGolden("uninstall/purge-list-kept.txt", steady(listed));
+  const { out } = listed;
   assert.match(
     out,
     /kept, because they were there before Tulle:\n {2}schema authorizationpolicies\.security\.istio\.io\n {2}schema gateways\.gateway\.networking\.k8s\.io\n {2}namespace mesh\n/,

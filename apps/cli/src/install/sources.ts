@@ -27,7 +27,11 @@ export async function readInput(context: CliContext, flags: ValueFlags): Promise
   for (const name of flags.filename ?? []) {
     const document = parseDocument(await context.readText(name));
     const [error] = document.errors;
-    if (error !== undefined) throw new CliError(`${name}: ${error.message}`, "correct the file and try again");
+    if (error !== undefined) {
+      // What follows the first line is a drawing of the place that it names.
+      const [problem = ""] = error.message.split("\n");
+      throw new CliError(`${name}: ${problem.replace(/:$/, "")}`, "correct the file and try again");
+    }
     files.push({ name, content: contentOf(document, name) });
   }
   return { values: readValues({ files, sets: flags.set ?? [] }), namespace: flags.istioNamespace };

@@ -31,7 +31,7 @@ export interface SourceFlags extends Omit<Choice, "pod"> {
 /** Dumps that are fetched at a time: each may have megabytes. */
 const MAX_AT_ONCE = 8;
 
-/** Rejects with CliError. A ztunnel that does not answer is named on standard error, unless none does. */
+/** Rejects with CliError. A ztunnel that does not answer is named on standard error. */
 export async function collect(context: CliContext, flags: SourceFlags, pod: string | undefined): Promise<Collected> {
   const chosen = [flags.file, flags.node, pod].filter((value) => value !== undefined);
   if (chosen.length > 1) throw new CliError("--file, --node and a pod exclude each other", "give at most one of them");
@@ -43,17 +43,20 @@ export async function collect(context: CliContext, flags: SourceFlags, pod: stri
   const selected = await selectZtunnels(cluster, { ...flags, pod });
   const dumps: NodeDump[] = [];
   const errors: unknown[] = [];
+  const warnings: string[] = [];
   for (let i = 0; i < selected.ztunnels.length; i += MAX_AT_ONCE) {
     const batch = selected.ztunnels.slice(i, i + MAX_AT_ONCE).map(async ({ node, name, ask }) => {
       try {
         dumps.push({ node, ...parseDump(await ask("GET", "/config_dump"), name) });
       } catch (error) {
         errors.push(error);
-        context.process.stderr.write(`${WARNING} ${node}: ${messageOf(error)}\n`);
+        warnings.push(`${WARNING} ${node}: ${messageOf(error)}\n`);
       }
     });
     await Promise.all(batch);
   }
+  // When none answers, the first is the error itself.
+  for (const warning of warnings.slice(dumps.length === 0 ? 1 : 0)) context.process.stderr.write(warning);
   if (dumps.length === 0) throw errors[0];
   dumps.sort((a, b) => (a.node < b.node ? -1 : 1));
   return { dumps, single: selected.single, pod: selected.pod, incomplete: errors.length > 0 };
