@@ -12,4 +12,4 @@ export {
   nodeKey,
   WORKLOADS,
 } from "./server/wds-resources.ts";
-export type { Ack, Nack, TypeStatus, XdsPeer, XdsType } from "./server/stream.ts";
+export type { Ack, Nack, Push, TypeStatus, XdsPeer, XdsType } from "./server/stream.ts";

@@ -42,7 +42,7 @@ async function ask(path: string): Promise<{ status: number; text: string }> {
 }
 
 test("a caller of another namespace sees its own proxy, and of it no more than it is told", async () => {
-  for (const page of ["syncz", "ambientz", "registryz", "authorizationz", "configz", "connections", "mesh"]) {
+  for (const page of ["syncz", "ambientz", "registryz", "authorizationz", "configz", "connections", "adsz", "mesh"]) {
     assert.equal((await ask(`/debug/${page}`)).status, 403, page);
   }
   assert.equal((await ask("/debug/config_dump?proxyID=z.istio-system")).status, 404);

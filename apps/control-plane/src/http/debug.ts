@@ -35,6 +35,7 @@ const PAGES: Readonly<Record<string, Page>> = {
   authorizationz: { help: "policies as node proxies are told of them", show: ({ mesh }) => mesh().policies },
   configz: { help: "objects that the mesh is computed from", show: ({ objects }) => [...objects()] },
   connections: { help: "discovery streams", show: connections },
+  adsz: { help: "the same, with what each proxy says of itself", show: adsz },
   mesh: { help: "configuration of the mesh", show: ({ settings }) => settings() },
   clusterz: {
     help: "clusters that are followed",
@@ -118,6 +119,12 @@ function connections({ clients }: DebugSources) {
       watches: client.types.map(({ typeUrl, wildcard }) => ({ typeUrl, wildcard })),
     })),
   };
+}
+
+function adsz(sources: DebugSources) {
+  const { totalClients, clients } = connections(sources);
+  const nodes = sources.clients().map(({ peer }) => peer.node);
+  return { totalClients, clients: clients.map((client, i) => ({ ...client, metadata: nodes[i]?.metadata ?? {} })) };
 }
 
 function configDump({ clients, mesh }: DebugSources, query: URLSearchParams, namespace: string | undefined) {

@@ -50,6 +50,11 @@ test("the pages that tools read show proxies, the mesh and its configuration", a
   assert.equal(object?.metadata.name, "closed");
   const settings = (await json(mesh, "/debug/mesh")) as { trustDomain: string };
   assert.equal(settings.trustDomain, "cluster.local");
+  const { clients } = (await json(mesh, "/debug/adsz")) as { clients: { metadata: { NODE_NAME: string } }[] };
+  assert.deepEqual(
+    clients.map(({ metadata }) => metadata.NODE_NAME),
+    ["n1"],
+  );
   for (const path of ["registryz", "authorizationz", "connections", "clusterz", "list"]) {
     await json(mesh, `/debug/${path}`);
   }
@@ -96,6 +101,8 @@ test("metrics count streams, pushes, certificates and what the mesh has", async 
     /^pilot_xds_pushes\{type="wads"\} 1$/m,
     /^pilot_proxy_convergence_time_count [1-9]/m,
     /^pilot_proxy_convergence_time_bucket\{le="\+Inf"\} [1-9]/m,
+    /^pilot_proxy_queue_time_count [1-9]/m,
+    /^pilot_xds_push_time_count\{type="wds"\} [1-9]/m,
     /^pilot_push_triggers\{type="pod"\} [1-9]/m,
     /^pilot_services 0$/m,
     /^pilot_info\{version="[^"]+"\} 1$/m,

@@ -65,6 +65,16 @@ export function createMetrics(sources: MetricSources): Metrics {
     "Delay in seconds between config change and a proxy receiving all required configuration.",
     CONVERGENCE_BUCKETS,
   );
+  const queued = set.histogram(
+    "pilot_proxy_queue_time",
+    "Time in seconds, a proxy is in the push queue before being dequeued.",
+    CONVERGENCE_BUCKETS,
+  );
+  const pushed = set.histogram(
+    "pilot_xds_push_time",
+    "Seconds that making a push and handing it to the transport takes, by type.",
+    FLUSH_BUCKETS,
+  );
   const triggers = set.counter("pilot_push_triggers", "Total number of times a push was triggered, labeled by reason.");
   const debounce = set.histogram(
     "pilot_debounce_time",
@@ -90,7 +100,14 @@ export function createMetrics(sources: MetricSources): Metrics {
         pushes.add({ type });
         sizes.observe(bytes, { type });
       },
-      onAck: (_, { tookMs }) => convergence.observe(tookMs / 1000),
+      onPushed: ({ typeUrl, queuedMs, tookMs }) => {
+        queued.observe(queuedMs / 1000);
+        pushed.observe(tookMs / 1000, { type: shortName(typeUrl) });
+      },
+      // Who has refused something has not come to hold it.
+      onAck: (_, { tookMs, accepted }) => {
+        if (accepted) convergence.observe(tookMs / 1000);
+      },
       onRefused: (code) => refused.add({ code }),
     },
     onNack: (typeUrl) => rejects.add({ type: shortName(typeUrl) }),

@@ -8,6 +8,7 @@ import {
   type Ack,
   AdsStream,
   type Nack,
+  type Push,
   type ServedType,
   type TypeStatus,
   type XdsPeer,
@@ -26,6 +27,7 @@ export interface XdsAdmission {
 /** What happens to streams, for metrics. */
 export interface AdsObserver {
   onSent?(typeUrl: string, bytes: number): void;
+  onPushed?(push: Push): void;
   onAck?(peer: XdsPeer, ack: Ack): void;
   /** A stream has opened or ended: `streams` are open now. */
   onStreams?(streams: number): void;
@@ -208,6 +210,7 @@ export class AdsServer<P = string> {
       onNack: (nack) => this.#onNack(peer, nack),
       onAck: (ack) => observer?.onAck?.(peer, ack),
       onSent: (typeUrl, bytes) => observer?.onSent?.(typeUrl, bytes),
+      onPushed: (push) => observer?.onPushed?.(push),
     });
     this.#streams.set(stream, { peer, types: [], connectedAt: Date.now() });
     const onAbort = () => stream.end();

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ADDRESS_TYPE, wds, WORKLOAD_TYPE } from "@tulle/api";
-import { ADDRESSES, addressResource, AdsServer, WORKLOADS } from "../index.ts";
+import { ADDRESSES, addressResource, AdsServer, type Push, WORKLOADS } from "../index.ts";
 import { until } from "../scripted-server.fixture.ts";
 import { A, B, NODE, quiet, RawClient, startServer, text } from "./raw-client.fixture.ts";
 
@@ -49,6 +49,31 @@ test("a client on demand holds what it never asked for", async () => {
   await until(() => behind(server, server.cache(A).sequence) === 0);
   put("x", "2");
   assert.equal(behind(server, server.cache(A).sequence), 1);
+  await client.end();
+});
+
+test("an observer is told how long a change waited for the client, and what became of it", async () => {
+  const pushes: Push[] = [];
+  const accepted: boolean[] = [];
+  const { put, server } = startServer({
+    batchWindowMs: 0,
+    observer: { onPushed: (push) => pushes.push(push), onAck: (_, ack) => accepted.push(ack.accepted) },
+  });
+  put("x", "1");
+  const client = new RawClient(server);
+  client.ask({ node: NODE, typeUrl: A });
+  await until(() => pushes.length === 1);
+  put("x", "2");
+  const changed = performance.now();
+  await until(() => performance.now() - changed > 30);
+  assert.equal(pushes.length, 1, "the client has not acknowledged the first");
+  client.ack(0);
+  await until(() => pushes.length === 2);
+  client.ack(1, "no");
+  await until(() => accepted.length === 2);
+  assert.deepEqual(accepted, [true, false]);
+  assert.ok((pushes[1]?.queuedMs ?? 0) >= 20, "from the change on, not from the acknowledgement");
+  assert.ok(pushes.every(({ typeUrl, tookMs }) => typeUrl === A && tookMs >= 0));
   await client.end();
 });
 

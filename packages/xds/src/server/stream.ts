@@ -63,6 +63,15 @@ export interface Ack {
   readonly accepted: boolean;
 }
 
+/** Responses that belong together, and were handed to the transport. */
+export interface Push {
+  readonly typeUrl: string;
+  /** From the change of the cache (or the request) until the responses were begun: the client had others to acknowledge. */
+  readonly queuedMs: number;
+  /** Making them, until the transport has taken the last one. */
+  readonly tookMs: number;
+}
+
 export interface StreamOptions {
   readonly types: ReadonlyMap<string, ServedType>;
   readonly peer: XdsPeer;
@@ -72,6 +81,7 @@ export interface StreamOptions {
   readonly onAck?: (ack: Ack) => void;
   /** A response with something in it was handed to the transport. */
   readonly onSent?: (typeUrl: string, bytes: number) => void;
+  readonly onPushed?: (push: Push) => void;
   readonly ackTimeoutMs: number;
   /** Names the state that is sent: `system_version_info`. */
   readonly version: () => string;
@@ -297,6 +307,7 @@ export class AdsStream {
   }
 
   *#respond(state: TypeState): Generator<Response> {
+    const begin = performance.now();
     const due = state.subscription.answerDue;
     const { resources, removed } = state.subscription.take();
     const { typeUrl, served, dueSince } = state;
@@ -322,6 +333,8 @@ export class AdsStream {
         removedResources: removed.splice(0),
       };
     }
+    // The transport asks for the next one when it has taken this one.
+    this.#options.onPushed?.({ typeUrl, queuedMs: begin - dueSince, tookMs: performance.now() - begin });
   }
 
   #checkAcks(): void {
