@@ -61,8 +61,6 @@ export function ztunnelConfigTests(apps: () => Applications): void {
 
   describe("tulle ztunnel-config", () => {
     let held: HeldConnection | undefined;
-    /** The pod of `captured` at the other end of the held connection. */
-    let server = "";
     const policy = {
       apiVersion: "security.istio.io/v1",
       kind: "AuthorizationPolicy",
@@ -78,13 +76,6 @@ export function ztunnelConfigTests(apps: () => Applications): void {
     before(async () => {
       await apps().apply(policy);
       held = await apps().cluster.holdConnection(apps().reference("client"), { address: `${HOST}:${ECHO_PORTS.tcp}` });
-      server = await until(
-        async () => {
-          const all = await json<WorkloadConnections>("connections", "--workload-namespace", NAMESPACE);
-          return all.find(({ connections }) => connections.inbound.some(isHeld))?.info.name;
-        },
-        { what: "the held connection to be shown at its server" },
-      );
     });
 
     after(async () => {
@@ -145,15 +136,27 @@ export function ztunnelConfigTests(apps: () => Applications): void {
     });
 
     test("connections shows a live connection at both of its ends, for people and as data", async () => {
-      const all = await json<WorkloadConnections>("connections", "--workload-namespace", NAMESPACE);
-      const of = (pod: string) => all.find(({ info }) => info.name === pod) ?? assert.fail(`no ${pod}`);
-      const [client, captured] = [of(nameOf("client")), of(server)];
+      const { client, captured } = await until(
+        async () => {
+          const all = await json<WorkloadConnections>("connections", "--workload-namespace", NAMESPACE);
+          const client = all.find(({ connections }) => connections.outbound.some(isHeld));
+          const captured = all.find(({ connections }) => connections.inbound.some(isHeld));
+          return client !== undefined && captured !== undefined && { client, captured };
+        },
+        { what: "the held connection to be shown at both of its ends" },
+      );
+      assert.deepEqual([client.info.name, client.node], [nameOf("client"), "n1"]);
+      assert.ok(
+        apps()
+          .pods("captured")
+          .some(({ metadata }) => metadata.name === captured.info.name),
+      );
       const outbound = client.connections.outbound.filter(isHeld);
       const inbound = captured.connections.inbound.filter(isHeld);
       assert.deepEqual([outbound.length, inbound.length], [1, 1]);
 
       const rows = rowsOf(await zc("connections", "--workload-namespace", NAMESPACE), ["NODE", ...CONNECTION_COLUMNS]);
-      const [here, there] = [`${nameOf("client")}.${NAMESPACE}`, `${server}.${NAMESPACE}`];
+      const [here, there] = [client, captured].map(({ info }) => `${info.name}.${NAMESPACE}`);
       const port = ([connection]: readonly Connection[]) => connection?.src.replace(/^.*:/, "");
       const shown = rows.filter(([, , , , , target]) => target?.startsWith(HOST)).map((row) => row.join(" "));
       assert.deepEqual(
