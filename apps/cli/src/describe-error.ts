@@ -1,5 +1,5 @@
-import { messageOf } from "@tulle/base";
-import { StoreError, type StoreErrorCode } from "@tulle/store";
+import { MeshError, messageOf } from "@tulle/base";
+import type { StoreError, StoreErrorCode } from "@tulle/store";
 import { CliError } from "./cli-error.ts";
 
 /** What to do about an answer of the API server. */
@@ -16,9 +16,14 @@ const NEXT: Readonly<Record<StoreErrorCode, string>> = {
 /** Two lines for the user: what, and what next. Only what nobody foresaw keeps its stack. */
 export function describeError(error: unknown): string {
   if (error instanceof CliError) return lines(error.message, error.next);
-  if (error instanceof StoreError) return lines(error.message, NEXT[error.code]);
+  if (isStoreError(error)) return lines(error.message, NEXT[error.code]);
   const stack = error instanceof Error ? error.stack : undefined;
   return lines(stack ?? messageOf(error), "this is a fault of tulle: please report it with the lines above");
+}
+
+/** By its name: a command that has not loaded the store cannot have failed in it, and need not load it now. */
+function isStoreError(error: unknown): error is StoreError {
+  return error instanceof MeshError && error.name === "StoreError";
 }
 
 function lines(message: string, next: string): string {

@@ -3,7 +3,7 @@ import { CliError } from "../cli-error.ts";
 import type { CliContext } from "../context.ts";
 import { WARNING } from "../ui/style.ts";
 import { type Dump, parseDump } from "./dump.ts";
-import { type Choice, selectZtunnels } from "./proxies.ts";
+import type { Choice } from "./proxies.ts";
 
 /** Gets the dumps that a command is about. */
 
@@ -39,6 +39,8 @@ export async function collect(context: CliContext, flags: SourceFlags, pod: stri
     const dump = parseDump(await context.readText(flags.file), flags.file);
     return { dumps: [{ node: "", ...dump }], single: true, pod: undefined, incomplete: false };
   }
+  // A file needs nothing of what speaks to clusters.
+  const { selectZtunnels } = await import("./proxies.ts");
   await using cluster = await context.connect(flags);
   const selected = await selectZtunnels(cluster, { ...flags, pod });
   const dumps: NodeDump[] = [];
