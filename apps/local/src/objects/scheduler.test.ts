@@ -4,7 +4,7 @@ import { silentLog } from "@tulle/base";
 import { until } from "@tulle/lab";
 import { UserFolder } from "../../test/user-folder.ts";
 import { addressPlan } from "./addresses.ts";
-import { isReady, type Pod, PODS, type PodStatus } from "./pod.ts";
+import { isReady, type Pod, type PodStatus } from "./pod.ts";
 import { type PodStart, Scheduler } from "./scheduler.ts";
 import { ObjectView } from "./view.ts";
 
@@ -37,7 +37,7 @@ spec:
 class World implements AsyncDisposable {
   readonly folder: UserFolder;
   readonly started: PodStart[] = [];
-  readonly running = new Map<string, PodStart & { meshed: boolean }>();
+  readonly running = new Map<string, PodStart>();
   #view: ObjectView;
   #scheduler: Scheduler;
 
@@ -91,13 +91,9 @@ class World implements AsyncDisposable {
       log: silentLog,
       start: (start) => {
         const uid = start.pod.metadata.uid ?? "";
-        const pod = { ...start, meshed: false };
         this.started.push(start);
-        this.running.set(uid, pod);
+        this.running.set(uid, start);
         return {
-          setMeshed: (captured) => {
-            pod.meshed = captured;
-          },
           stop: () => Promise.resolve(),
           remove: () => {
             this.running.delete(uid);
@@ -135,7 +131,6 @@ test("pods are spread over the nodes, with addresses, command, arguments and env
   const [first] = world.started;
   assert.deepEqual(first?.containers[0]?.command, ["node", "web.ts", "--verbose"]);
   assert.deepEqual(first?.containers[0]?.env, { NODE: "node-1", IP: "10.201.1.10", COLOUR: "blue" });
-  assert.equal(first?.wanted(), true);
 });
 
 test("names, uids, nodes and addresses survive a restart", async () => {
@@ -207,25 +202,4 @@ test("a changed command of an image replaces the pod, too", async () => {
   const [after] = await world.settles("the first to go", (pods) => pods.length === 1);
   assert.notEqual(after?.metadata.name, before?.metadata.name);
   assert.deepEqual(world.started.at(-1)?.containers[0]?.command, ["node", "other.ts", "--verbose"]);
-});
-
-test("what the node agent notes on a pod reaches whoever runs it", async () => {
-  await using world = await World.create(web(1));
-  const [pod] = await world.settles("a pod", (pods) => pods.length === 1);
-  assert.ok(pod);
-  const meshed = () => [...world.running.values()].map((one) => one.meshed);
-  assert.deepEqual(meshed(), [false]);
-  const note = (value: string | null) =>
-    world.folder.user.store.patch(
-      PODS,
-      pod.metadata,
-      { type: "merge", body: { metadata: { annotations: { "ambient.istio.io/redirection": value } } } },
-      { subresource: "status" },
-    );
-  await note("enabled");
-  await until(() => meshed()[0] === true, { what: "the pod to be captured" });
-  await note(null);
-  await until(() => meshed()[0] === false, { what: "the pod to be free" });
-  world.folder.write("namespace.yaml", NAMESPACE.replace("ambient", "none"));
-  await until(() => [...world.running.values()][0]?.wanted() === false, { what: "the label to count" });
 });

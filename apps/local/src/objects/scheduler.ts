@@ -3,7 +3,7 @@ import type { Store } from "@tulle/store";
 import type { Images } from "../resources/images.ts";
 import { type Container, keyOf } from "../resources/kinds.ts";
 import { type AddressPair, type AddressPlan, NumberPool, PODS_PER_NODE } from "./addresses.ts";
-import { ADDRESSES_ANNOTATION, isMeshed, type Pod, PODS, type PodStatus, wantsMesh } from "./pod.ts";
+import { ADDRESSES_ANNOTATION, type Pod, PODS, type PodStatus } from "./pod.ts";
 import {
   deploymentOf,
   fromDeployment,
@@ -19,8 +19,6 @@ import type { Objects } from "./view.ts";
 
 /** A pod that runs, whoever runs it. */
 export interface PodHandle {
-  /** Whether its traffic goes through the mesh, as its node's agent has noted on it. */
-  setMeshed(captured: boolean): void;
   /** Resolves when none of its processes is left. */
   stop(graceMs: number): Promise<void>;
   /** Resolves when nothing of the pod is left on the machine. After `stop`. */
@@ -34,8 +32,6 @@ export interface PodStart {
   readonly hostIP: string;
   /** A number that no other pod of this run has, for names and user ids. */
   readonly serial: number;
-  /** Whether the pod is asked into the mesh now. */
-  readonly wanted: () => boolean;
   readonly report: (status: PodStatus) => void;
 }
 
@@ -156,7 +152,6 @@ export class Scheduler {
       // The store may be a little behind what was decided here.
       if (record.ending && pod.metadata.deletionTimestamp === undefined) continue;
       record.pod = pod;
-      record.handle.setMeshed(isMeshed(pod));
     }
   }
 
@@ -188,19 +183,14 @@ export class Scheduler {
   }
 
   #start(pod: Pod, address: AddressPair): void {
-    const { start, images, systemPods, plan, store, log, objects } = this.#options;
+    const { start, images, systemPods, plan, store, log } = this.#options;
     const key = keyOf(pod);
     const system = systemPods.find(({ namespace, name }) => key === `${namespace}/${name}`);
     const hostIP = plan.nodes.find(({ name }) => name === pod.spec.nodeName)?.address.v4 ?? "";
     const containers = resolveContainers(pod, { address, hostIP }, images(), system?.appFolder);
     const writer = new StatusWriter({ store, kind: PODS, about: pod, log });
-    const wanted = () => {
-      const now = this.#records.get(key)?.pod ?? pod;
-      const home = objects().namespaces.find(({ metadata }) => metadata.name === now.metadata.namespace);
-      return wantsMesh(now, home);
-    };
     const handle = start({
-      ...{ pod, containers, address, hostIP, serial: this.#serial++, wanted },
+      ...{ pod, containers, address, hostIP, serial: this.#serial++ },
       report: (status) => writer.set(status),
     });
     this.#records.set(key, { pod, owner: deploymentOf(pod), handle, writer, ending: false });

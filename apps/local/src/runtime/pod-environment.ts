@@ -8,10 +8,11 @@ import type { Lan } from "./network.ts";
 
 /** What a pod that runs on this machine needs of the rest. */
 
-/** What gives a pod outside the mesh the service addresses; inside, ztunnel does. */
+/** What gives a pod the service addresses, where ztunnel does not. */
 export interface ServiceAddresses {
   attach(podUid: string, namespace: LabNamespace): Promise<void>;
-  detach(podUid: string): Promise<void>;
+  /** The namespace is about to go. */
+  detach(podUid: string): void;
 }
 
 export interface RunnerEnvironment {

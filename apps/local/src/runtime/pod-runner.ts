@@ -23,14 +23,8 @@ export class PodRunner implements PodHandle {
   readonly #running: Promise<void>;
   #containers: PodContainers | undefined;
   #namespace: LabNamespace | undefined;
-  /** It was asked into the mesh when its agent said yes, and the agent's note has not been seen yet. */
-  #joining = false;
-  #captured = false;
-  /** Service addresses are its own to translate. */
-  #attached = false;
   #problem = "";
   #ready: Condition = { type: "Ready", status: "Unknown" };
-  #wake: () => void = () => {};
 
   constructor(environment: RunnerEnvironment, options: RunnerOptions) {
     this.#environment = environment;
@@ -53,15 +47,8 @@ export class PodRunner implements PodHandle {
     return this.#namespace?.name;
   }
 
-  setMeshed(captured: boolean): void {
-    this.#captured = captured;
-    if (captured) this.#joining = false;
-    this.#wake();
-  }
-
   async stop(graceMs: number): Promise<void> {
     this.#stopping.abort();
-    this.#wake();
     await this.#containers?.stop(graceMs);
     await this.#running;
     // One that was being started at that moment.
@@ -70,7 +57,7 @@ export class PodRunner implements PodHandle {
 
   async remove(): Promise<void> {
     const { services, podsFolder } = this.#environment;
-    await services.detach(this.#uid).catch((error: unknown) => this.#log.warn(`${this.#name}: ${messageOf(error)}`));
+    services.detach(this.#uid);
     await deleteLink(this.#options.veth);
     await this.#namespace?.delete();
     rmSync(join(podsFolder, this.#uid), { recursive: true, force: true });
@@ -91,21 +78,15 @@ export class PodRunner implements PodHandle {
       signal,
     });
     this.#publish();
-    while (!signal.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        if (signal.aborted || this.#wantsAddresses() !== this.#attached) resolve();
-      });
-      if (!signal.aborted) await this.#retry("service addresses", () => this.#translate());
-    }
   }
 
   async #createSandbox(): Promise<void> {
     const { veth, address, pod, uid } = this.#options;
-    const { lan, podsFolder, clusterDomain } = this.#environment;
+    const { lan, podsFolder, clusterDomain, services } = this.#environment;
     await this.#namespace?.delete();
     this.#namespace = await LabNamespace.create(`${pod.metadata.namespace}.${pod.metadata.name}`);
     await attach(this.#namespace, veth, address, lan);
+    await services.attach(this.#uid, this.#namespace);
     writeEtc(join(podsFolder, this.#uid), {
       podName: pod.metadata.name,
       namespace: pod.metadata.namespace,
@@ -118,10 +99,8 @@ export class PodRunner implements PodHandle {
 
   /** Before the first process: nothing leaves the pod that its agent has not said yes to. */
   async #join(): Promise<void> {
-    const { pod, address, wanted } = this.#options;
+    const { pod, address } = this.#options;
     const { lan, admit } = this.#environment;
-    this.#joining = wanted();
-    await this.#translate();
     const { name, namespace } = pod.metadata;
     const sandbox = {
       ...{ name, namespace, address },
@@ -130,20 +109,6 @@ export class PodRunner implements PodHandle {
       prefixLength: { v4: lan.v4Bits, v6: lan.v6Bits },
     };
     await admit(pod.spec.nodeName, sandbox, this.#stopping.signal);
-  }
-
-  /** Inside the mesh, or about to be, ztunnel knows the services. */
-  #wantsAddresses(): boolean {
-    return !(this.#captured || (this.#joining && this.#options.wanted()));
-  }
-
-  async #translate(): Promise<void> {
-    const { services } = this.#environment;
-    const wanted = this.#wantsAddresses();
-    if (this.#namespace === undefined || wanted === this.#attached) return;
-    if (wanted) await services.attach(this.#uid, this.#namespace);
-    else await services.detach(this.#uid);
-    this.#attached = wanted;
   }
 
   #publish(): void {

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { silentLog } from "@tulle/base";
+import { type LabNamespace, until } from "@tulle/lab";
 import { NO_OBJECTS } from "../objects/view.ts";
 import type { Pod } from "../objects/pod.ts";
 import type { Service } from "../resources/kinds.ts";
-import { serviceRules } from "./service-addresses.ts";
+import { PodServiceAddresses, serviceRules } from "./service-addresses.ts";
 
 const web: Service = {
   apiVersion: "v1",
@@ -61,4 +63,31 @@ test("without endpoints a connection is refused at once", () => {
     "ip daddr 10.0.0.1 tcp dport 80 redirect to :1",
     "ip6 daddr fd00::1 tcp dport 80 redirect to :1",
   ]);
+});
+
+test("each pod gets the newest rules, again where they could not be written, and none that has gone", async () => {
+  const written = new Map<string, string[]>();
+  let broken = 1;
+  const namespace = (label: string) => {
+    const all: string[] = [];
+    written.set(label, all);
+    const write = (_program: string, _args: readonly string[], { input }: { readonly input: string }) => {
+      if (label === "a" && all.length === 1 && broken-- > 0) return Promise.reject(new Error("busy"));
+      all.push(input);
+      return Promise.resolve("");
+    };
+    return { label, run: write } as unknown as LabNamespace;
+  };
+  const services = new PodServiceAddresses(silentLog);
+  const objects = { ...NO_OBJECTS, services: [web], pods: [pod("w1", true, "10.1.0.1")] };
+  services.update(objects);
+  for (const label of ["a", "b", "gone"]) await services.attach(label, namespace(label));
+  services.detach("gone");
+  const newest = { ...objects, pods: [pod("w2", true, "10.1.0.2")] };
+  // Both at once: the one in between need not be written.
+  services.update({ ...objects, pods: [] });
+  services.update(newest);
+  await until(() => written.get("a")?.at(-1) === serviceRules(newest), { what: "the second attempt" });
+  assert.deepEqual(written.get("b"), [serviceRules(objects), serviceRules(newest)]);
+  assert.deepEqual(written.get("gone"), [serviceRules(objects)]);
 });

@@ -7,20 +7,30 @@ import type { Objects } from "../objects/view.ts";
 import type { ServicePort } from "../resources/kinds.ts";
 
 /**
- * The part of kube-proxy that a pod outside the mesh needs: cluster IPs of services become an endpoint's address. It is a
- * table in the pod's own namespace, so the host keeps no rules and the server sees the client's real address.
+ * The part of kube-proxy that pods need: cluster IPs of services become an endpoint's address. It is a table in the pod's own
+ * namespace, so the host keeps no rules and the server sees the client's real address. Pods of the mesh have it, too: what
+ * they send is captured before it, and when that ends, from one packet to the next, nothing may go to a cluster IP.
  */
 
 const TABLE = "tulle-services";
-/** After capture by the mesh (-100): while a pod enters or leaves it, what is captured stays captured. */
+/** After capture by the mesh (-100): what is captured stays captured. */
 const PRIORITY = -99;
 /** Nobody listens there: without endpoints a connection is refused, not left to time out at the gateway. */
 const CLOSED_PORT = 1;
+/** How soon rules that could not be written are tried again. */
+const RETRY_MS = 500;
 /** Rules of one service are worth sending only to a sensible number of endpoints. */
 const MAX_ENDPOINTS = 64;
 
+interface Attached {
+  readonly namespace: LabNamespace;
+  /** The rules that it has. */
+  rules: string | undefined;
+  queued: boolean;
+}
+
 export class PodServiceAddresses implements ServiceAddresses {
-  readonly #namespaces = new Map<string, LabNamespace>();
+  readonly #pods = new Map<string, Attached>();
   readonly #log: Log;
   #rules = "";
   #queue: Promise<void> = Promise.resolve();
@@ -31,30 +41,40 @@ export class PodServiceAddresses implements ServiceAddresses {
 
   /** Brings all attached pods up to date when the services or their endpoints have changed. */
   update(objects: Objects): void {
-    const rules = serviceRules(objects);
-    if (rules === this.#rules) return;
-    this.#rules = rules;
-    for (const namespace of this.#namespaces.values()) {
-      void this.#enqueue(() => this.#apply(namespace, rules)).catch((error: unknown) =>
-        this.#log.warn(`service addresses of ${namespace.label}: ${messageOf(error)}`),
-      );
-    }
+    this.#rules = serviceRules(objects);
+    for (const [uid, pod] of this.#pods) if (pod.rules !== this.#rules) this.#follow(uid, pod);
   }
 
+  /** Rejects when the rules cannot be written. */
   async attach(podUid: string, namespace: LabNamespace): Promise<void> {
-    this.#namespaces.set(podUid, namespace);
-    await this.#enqueue(() => this.#apply(namespace, this.#rules));
+    const pod: Attached = { namespace, rules: undefined, queued: false };
+    this.#pods.set(podUid, pod);
+    await this.#enqueue(() => this.#bring(podUid, pod));
   }
 
-  async detach(podUid: string): Promise<void> {
-    const namespace = this.#namespaces.get(podUid);
-    if (namespace === undefined) return;
-    this.#namespaces.delete(podUid);
-    await this.#enqueue(() => this.#apply(namespace, `add table inet ${TABLE}\ndelete table inet ${TABLE}\n`));
+  detach(podUid: string): void {
+    this.#pods.delete(podUid);
   }
 
-  async #apply(namespace: LabNamespace, rules: string): Promise<void> {
-    await namespace.run("nft", ["-f", "-"], { input: rules });
+  /** At most once in the queue, and again until the pod has the newest rules or is gone. */
+  #follow(uid: string, pod: Attached): void {
+    if (pod.queued) return;
+    pod.queued = true;
+    void this.#enqueue(() => {
+      pod.queued = false;
+      return this.#bring(uid, pod);
+    }).catch((error: unknown) => {
+      if (this.#pods.get(uid) !== pod) return;
+      this.#log.warn(`service addresses of ${pod.namespace.label}, tried again: ${messageOf(error)}`);
+      setTimeout(() => this.#follow(uid, pod), RETRY_MS).unref();
+    });
+  }
+
+  async #bring(uid: string, pod: Attached): Promise<void> {
+    const rules = this.#rules;
+    if (pod.rules === rules || this.#pods.get(uid) !== pod) return;
+    await pod.namespace.run("nft", ["-f", "-"], { input: rules });
+    pod.rules = rules;
   }
 
   /** One nft at a time: the last rules written are the newest. */
