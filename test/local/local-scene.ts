@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { type CommandError, connectFrom, until } from "@tulle/lab";
-import type { KubeObject } from "@tulle/store";
+import { AUTHORIZATION_POLICY, type KubeObject, type ObjectRef, POD, type ResourceKind, SERVICE } from "@tulle/store";
+import { DirectoryStore } from "@tulle/store/directory";
 import {
   type App,
   APPS,
@@ -39,36 +40,44 @@ const METRICS_PORT = 15020;
 const ORDER_TIMEOUT_MS = 15_000;
 const POD_TIMEOUT_MS = 30_000;
 const AMBIENT = { "istio.io/dataplane-mode": "ambient" } as const;
-/** Two more than the programs serve on. */
-const GRACE_SECONDS = 5;
+/** Longer than the programs serve on. */
+const GRACE_SECONDS = 4;
 
 /** The acceptance tests' applications in a mesh of this machine. Each object is a file of the user's directory. */
 export class LocalScene implements Scene, AsyncDisposable {
-  /** Nothing translates a cluster IP past ztunnel. */
+  /** Nothing translates a cluster IP past ztunnel, whose connections are not tracked. */
   readonly namedEndpoint = `uncaptured-headless.${NAMESPACE}.svc.cluster.local`;
   readonly mesh: LocalMesh;
   readonly #workspace: Workspace;
+  /** As `tulle get` opens it, but once: tests ask often. */
+  readonly #store: DirectoryStore;
   readonly #pods = new Map<App, readonly PodObject[]>();
 
-  private constructor(mesh: LocalMesh, workspace: Workspace) {
+  private constructor(mesh: LocalMesh, workspace: Workspace, store: DirectoryStore) {
     this.mesh = mesh;
     this.#workspace = workspace;
+    this.#store = store;
   }
 
   static async start(): Promise<LocalScene> {
     const workspace = Workspace.copyOf(FIXTURE);
+    for (const object of objects()) workspace.write(fileOf(object), JSON.stringify(object));
+    let mesh: LocalMesh | undefined;
     try {
-      for (const object of objects()) workspace.write(fileOf(object), JSON.stringify(object));
-      const scene = new LocalScene(await LocalMesh.start(workspace.path, { name: meshName("a") }), workspace);
+      mesh = await LocalMesh.start(workspace.path, { name: meshName("a") });
+      const store = await DirectoryStore.open({ directory: undefined, state: mesh.state, component: "test" });
+      const scene = new LocalScene(mesh, workspace, store);
       for (const app of APPS) await scene.look(app);
       return scene;
     } catch (error) {
+      await mesh?.stop();
       workspace[Symbol.dispose]();
       throw error;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#store[Symbol.asyncDispose]();
     await this.mesh.stop();
     this.#workspace[Symbol.dispose]();
   }
@@ -88,7 +97,7 @@ export class LocalScene implements Scene, AsyncDisposable {
 
   /** By name; those that are about to go, too. */
   async podsNow(app: App): Promise<PodObject[]> {
-    return ((await this.mesh.objects("pods")) as readonly unknown[] as PodObject[])
+    return ((await this.#store.list(POD)) as readonly unknown[] as PodObject[])
       .filter(({ metadata }) => metadata.namespace === namespaceOf(app) && metadata.labels?.app === app)
       .sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
   }
@@ -138,12 +147,12 @@ export class LocalScene implements Scene, AsyncDisposable {
   }
 
   async clusterIPs(service: string): Promise<readonly string[]> {
-    const found = await this.#object("services", service);
+    const found = await this.#object(SERVICE, service);
     return (found?.spec as { clusterIPs?: readonly string[] } | undefined)?.clusterIPs ?? [];
   }
 
   async policyConditions(name: string): Promise<readonly PolicyCondition[]> {
-    const found = await this.#object("authorizationpolicies", name);
+    const found = await this.#object(AUTHORIZATION_POLICY, name);
     return (found?.status as { conditions?: readonly PolicyCondition[] } | undefined)?.conditions ?? [];
   }
 
@@ -170,10 +179,8 @@ export class LocalScene implements Scene, AsyncDisposable {
     return this.#order(this.pod(app), { do: "stop" });
   }
 
-  async #object(kind: string, name: string): Promise<KubeObject | undefined> {
-    return (await this.mesh.objects(kind)).find(
-      ({ metadata }) => metadata.namespace === NAMESPACE && metadata.name === name,
-    );
+  #object(kind: ResourceKind, name: string): Promise<KubeObject | undefined> {
+    return this.#store.get(kind, { namespace: NAMESPACE, name } satisfies ObjectRef);
   }
 
   async #order<T>({ metadata }: PodObject, order: Order): Promise<T> {
