@@ -85,9 +85,11 @@ export function launchAgent(options: {
   readonly node: NodePlan;
   readonly files: NodeFiles;
   readonly netnsFolder: string;
+  /** Path of the host's network namespace. */
+  readonly hostNamespace: string;
   readonly state: string;
 }): Launch {
-  const { namespace, node, files, netnsFolder, state } = options;
+  const { namespace, node, files, netnsFolder, hostNamespace, state } = options;
   return {
     command: [...enter(namespace), "setpriv", "--pdeathsig", "KILL", process.execPath, mainOf("node-agent")],
     env: {
@@ -98,7 +100,7 @@ export function launchAgent(options: {
       ZTUNNEL_UDS_ADDRESS: files.zdsSocket,
       CNI_AGENT_RUN_DIR: files.agentFolder,
       CNI_NETNS_DIR: netnsFolder,
-      TULLE_HOST_NETNS: `/proc/${process.pid}/ns/net`,
+      TULLE_HOST_NETNS: hostNamespace,
       AMBIENT_IPV6: String(node.address.v6 !== undefined),
     },
   };

@@ -8,6 +8,7 @@ import { addPod, type NewSandbox } from "../runtime/cni.ts";
 import { LogFile } from "../runtime/log-file.ts";
 import { attach, deleteLink, type Lan } from "../runtime/network.ts";
 import { VERSION } from "../version.ts";
+import { HostNamespace } from "./host-namespace.ts";
 import {
   controlPlaneUrl,
   type Launch,
@@ -164,7 +165,8 @@ export class Mesh {
       ...{ address: plan.controlPlane, hostNetwork: false },
     };
     const roots = new RootsFile({ store, path: join(folder, "root-cert.pem"), log });
-    this.#disposables.push(roots);
+    const host = new HostNamespace();
+    this.#disposables.push(roots, host);
     const issuer = await TokenIssuer.open(join(state, "keys"));
     await this.#objects.declare(plan, [controlPlane, ...nodes.flatMap(({ agent, ztunnel }) => [agent, ztunnel])]);
 
@@ -188,7 +190,7 @@ export class Mesh {
       this.#run("node agent", agent, namespace, AGENT_READY, {
         name: `node agent of ${node.name}`,
         log: `node-agent-${node.name}.log`,
-        ...launchAgent({ namespace, node, files, netnsFolder: NETNS_FOLDER, state }),
+        ...launchAgent({ namespace, node, files, netnsFolder: NETNS_FOLDER, hostNamespace: host.path, state }),
       });
       const subject = { namespace: SYSTEM_NAMESPACE, node: node.name, ...this.#objects.subjectOf(ztunnel.podName) };
       this.#disposables.push(await TokenFile.write(issuer, subject, files.token, log));
