@@ -21,9 +21,9 @@ export function describeError(error: unknown): string {
   return lines(stack ?? messageOf(error), "this is a fault of tulle: please report it with the lines above");
 }
 
-/** By its name: a command that has not loaded the store cannot have failed in it, and need not load it now. */
+/** By its code: a command that has not loaded the store cannot have failed in it, and need not load it now. */
 function isStoreError(error: unknown): error is StoreError {
-  return error instanceof MeshError && error.name === "StoreError";
+  return error instanceof MeshError && Object.hasOwn(NEXT, error.code);
 }
 
 function lines(message: string, next: string): string {

@@ -65,6 +65,11 @@ test("what the API server answers comes with what to do about it", () => {
   const codes: readonly StoreErrorCode[] = ["NOT_FOUND", "CONFLICT", "EXISTS", "INVALID", "FORBIDDEN", "UNAVAILABLE"];
   const texts = codes.map((code) => describeError(new StoreError(code, `it says ${code}`)));
   assertGolden("errors/api-server.txt", texts.join(""));
+
+  class Answer extends StoreError {
+    override name = "Answer";
+  }
+  assert.equal(describeError(new Answer("CONFLICT", "it says CONFLICT")), texts[1], "a special one, too");
 });
 
 test("only what nobody foresaw has a stack, and asks for a report", async () => {
