@@ -15,7 +15,7 @@ export async function createBridge(lan: Lan): Promise<void> {
   const { bridge, gateway, v4Bits, v6Bits } = lan;
   await deleteLink(bridge);
   await ip([
-    `link add ${bridge} type bridge forward_delay 0 mcast_snooping 0`,
+    `link add ${bridge} address ${linkAddress(gateway.v4)} type bridge forward_delay 0 mcast_snooping 0`,
     `addr add ${gateway.v4}/${v4Bits} dev ${bridge}`,
     ...(gateway.v6 === undefined ? [] : [`addr add ${gateway.v6}/${v6Bits} dev ${bridge} nodad`]),
     `link set ${bridge} up`,
@@ -36,6 +36,14 @@ export async function attach(namespace: LabNamespace, veth: string, address: Add
     `route add default via ${lan.gateway.v4}`,
     ...(lan.gateway.v6 === undefined ? [] : [`route add ::/0 via ${lan.gateway.v6}`]),
   ]);
+}
+
+/**
+ * Left to itself, a bridge takes the lowest address of its ports, so another one whenever a pod goes: for some twenty seconds
+ * pods would send to the gateway, which serves their DNS, under the old one. Locally administered (IEEE 802 §8.4).
+ */
+function linkAddress(ip: string): string {
+  return ["02", "74", ...ip.split(".").map((part) => Number(part).toString(16).padStart(2, "0"))].join(":");
 }
 
 /** Does nothing when it is gone already. The end in a namespace goes with it at once, unlike with the namespace. */
