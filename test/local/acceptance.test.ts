@@ -16,8 +16,8 @@ import { deployment, LocalScene, namespaceObject } from "./local-scene.ts";
 /** New connections to a service, forty milliseconds apart, as on the cluster. */
 const RATE = 25;
 /** Of toggles: half of them on kept connections. */
-const TOGGLE_RATE = 50;
-const TOGGLES = 3;
+const TOGGLE_RATE = 100;
+const TOGGLES = 5;
 const SLOW = { timeoutMs: 30_000, intervalMs: 50 };
 const CAPTURED_URL = `http://captured.${NAMESPACE}/`;
 
@@ -145,7 +145,7 @@ describe("layer 4 acceptance on one machine", () => {
       ["server", NAMESPACE, "captured"],
       ["client", ELSEWHERE, "visitor"],
     ] as const) {
-      test(`while the ${side}'s namespace leaves the mesh and joins it, three times`, async () => {
+      test(`while the ${side}'s namespace leaves the mesh and joins it, five times`, async () => {
         const before = await local.podsNow(app);
         const loads = (["visitor", "uncaptured"] as const).map((from) => ({
           ...{ from, url: CAPTURED_URL, rate: TOGGLE_RATE, newShare: 0.5 },
