@@ -210,7 +210,7 @@ async function* roots(store: Store, limit: number): AsyncGenerator<Finding> {
 async function* pods(store: Store, namespace: string, limit: number): AsyncGenerator<Finding> {
   const namespaces = await store.list<KubeObject>(NAMESPACE);
   const all = await store.list(POD);
-  const meshed = await withReasons(store, meshedPods(all, namespaces));
+  const meshed = await withReasons(store, await meshedPods(store, namespace));
   const missed = meshed.filter(({ captured }) => !captured);
   if (missed.length === 0) yield ok(`all ${meshed.length} meshed pods are captured`);
   for (const { pod, reason } of missed.slice(0, limit)) {

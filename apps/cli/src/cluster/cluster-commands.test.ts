@@ -55,6 +55,22 @@ test("status cuts long lists, unless they are asked for", async () => {
   assert.match(wide.out, /copy-51/);
 });
 
+test("status counts those as meshed whom the installation's selectors put there, and nobody of an excluded namespace", async () => {
+  const told = (env: Readonly<Record<string, string>>) =>
+    shopObjects().map((object) => {
+      if (object.kind !== "Deployment" || object.metadata.name !== "istiod") return object;
+      const list = Object.entries(env).map(([name, value]) => ({ name, value }));
+      return { ...object, spec: { template: { spec: { containers: [{ name: "discovery", env: list }] } } } };
+    });
+  const selectors = JSON.stringify([{ podSelector: { matchLabels: { nobody: "has-it" } } }]);
+  for (const env of [{ AMBIENT_ENABLEMENT_SELECTOR: selectors }, { EXCLUDE_NAMESPACES: "kube-system,shop" }]) {
+    const { out } = await run(told(env), ["status", "-o", "json"]);
+    assert.deepEqual((JSON.parse(out) as { namespaces: unknown[] }).namespaces, []);
+  }
+  const { out } = await run(told({}), ["status", "-o", "json"]);
+  assert.equal((JSON.parse(out) as { namespaces: unknown[] }).namespaces.length, 1);
+});
+
 test("status tells of a policy that is enforced otherwise than written", async () => {
   const objects = shopObjects().map((object) =>
     object.kind === "AuthorizationPolicy"

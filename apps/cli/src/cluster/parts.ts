@@ -3,13 +3,22 @@ import {
   DEPLOYMENT,
   EVENT,
   type KubeObject,
+  NAMESPACE,
   NODE,
   type Node,
   type Pod,
   POD,
   type Store,
 } from "@tulle/store";
-import { CAPTURED_CONDITION, DATAPLANE_MODE_LABEL, REDIRECTION_ANNOTATION } from "@tulle/base";
+import { CAPTURED_CONDITION, REDIRECTION_ANNOTATION } from "@tulle/base";
+import {
+  decide,
+  DEFAULT_ENABLEMENT,
+  type EnrolmentSettings,
+  readEnablement,
+  readExcludedNamespaces,
+} from "@tulle/base/enrolment";
+import { parse } from "yaml";
 import { INSTALLATION_LABEL, ISTIOD, NODE_AGENT, VERSION_LABEL, ZTUNNEL } from "../install/manifests/common.ts";
 import { rolloutState } from "../install/rollout.ts";
 
@@ -40,6 +49,10 @@ export interface MeshedPod {
   readonly captured: boolean;
   /** Why it is not, as the node agent says. */
   readonly reason: string | undefined;
+}
+
+interface Container {
+  readonly env?: readonly { readonly name: string; readonly value?: string }[];
 }
 
 /** What the kubelet says of its machine. */
@@ -93,20 +106,14 @@ export async function nodeStates(store: Store, namespace: string): Promise<NodeS
     .toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Pods that their labels or their namespace's put into the mesh, except those that cannot be (spec: control-plane §1.4). */
-export function meshedPods(
-  pods: readonly Pod[],
-  namespaces: readonly KubeObject[],
-  excluded: ReadonlySet<string> = new Set(["kube-system"]),
-): MeshedPod[] {
-  const modes = new Map(namespaces.map(({ metadata }) => [metadata.name, metadata.labels?.[DATAPLANE_MODE_LABEL]]));
-  return pods
-    .filter(({ metadata, spec, status }) => {
-      if (excluded.has(metadata.namespace ?? "") || spec?.hostNetwork === true) return false;
-      if (status?.phase === "Succeeded" || status?.phase === "Failed") return false;
-      if (metadata.annotations?.["sidecar.istio.io/status"] !== undefined) return false;
-      const own = metadata.labels?.[DATAPLANE_MODE_LABEL];
-      return own === "ambient" || (own !== "none" && modes.get(metadata.namespace ?? "") === "ambient");
+/** Pods that are to be in the mesh, by what the control plane and the node agents were told at the installation. */
+export async function meshedPods(store: Store, namespace: string): Promise<MeshedPod[]> {
+  const settings = await enrolmentSettings(store, namespace);
+  const namespaces = new Map((await store.list<KubeObject>(NAMESPACE)).map((one) => [one.metadata.name, one]));
+  return (await store.list(POD))
+    .filter((pod) => {
+      if (pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed") return false;
+      return decide(pod, namespaces.get(pod.metadata.namespace ?? ""), settings).kind === "enrol";
     })
     .map((pod) => {
       const condition = pod.status?.conditions?.find(({ type }) => type === CAPTURED_CONDITION);
@@ -115,6 +122,24 @@ export function meshedPods(
       const said = condition?.status === "False" ? `${condition.reason ?? ""}: ${condition.message ?? ""}` : undefined;
       return { pod, captured, reason: captured ? undefined : (said ?? annotated ?? pod.status?.phase) };
     });
+}
+
+/** As istiod's environment says; without it (the local mesh), or where it cannot be read, the defaults. */
+async function enrolmentSettings(store: Store, systemNamespace: string): Promise<EnrolmentSettings> {
+  const istiod = await store.get(DEPLOYMENT, { namespace: systemNamespace, name: ISTIOD });
+  const [container] = (istiod?.spec?.template?.spec?.containers ?? []) as readonly Container[];
+  const text = (name: string) => container?.env?.find((one) => one.name === name)?.value;
+  const selectors = text("AMBIENT_ENABLEMENT_SELECTOR");
+  try {
+    return {
+      selectors: selectors === undefined ? DEFAULT_ENABLEMENT : readEnablement(parse(selectors)),
+      excludeNamespaces: readExcludedNamespaces(text("EXCLUDE_NAMESPACES")),
+      systemNamespace,
+    };
+  } catch {
+    // istiod does not start with them, and its log says so.
+    return { selectors: DEFAULT_ENABLEMENT, excludeNamespaces: readExcludedNamespaces(undefined), systemNamespace };
+  }
 }
 
 /** Reasons looked up for pods that do not start: each costs a request. */

@@ -1,4 +1,3 @@
-import { type KubeObject, NAMESPACE, POD } from "@tulle/store";
 import { FAILED, type MeshFlags } from "../command.ts";
 import { CliError } from "../cli-error.ts";
 import type { CliContext } from "../context.ts";
@@ -71,7 +70,7 @@ async function gather(context: CliContext, flags: StatusFlags): Promise<MeshStat
       "install it (tulle install), or name the namespace with --istio-namespace",
     );
   }
-  const pods = await withReasons(store, meshedPods(await store.list(POD), await store.list<KubeObject>(NAMESPACE)));
+  const pods = await withReasons(store, await meshedPods(store, namespace));
   return {
     namespace,
     kubernetes,
