@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { listenIn, until } from "@tulle/lab";
-import { Call, echo } from "./call.ts";
+import { ask, Call, echo } from "./call.ts";
 import { type LabPod, MeshLab, POD_NAMESPACE } from "./mesh-lab.ts";
 
 /** What an operator asks a running ztunnel: its state, its certificates, why a connection would go where it goes. */
@@ -124,8 +124,8 @@ test("an explanation agrees with what happens to the connection", async () => {
   assert.equal((await explain("demo/client", "192.0.2.1:80")).outcome, "passthrough");
   assert.equal((await explain("demo/nobody", `${VIP}:80`)).outcome, "unknown");
   assert.equal((await mesh.get("a", 15_000, "/explain")).status, 400);
-  using call = await Call.open((mesh.pods.get("other") as LabPod).host.namespace.path, { ip: VIP, port: 80 });
-  assert.equal(await call.over(), "ECONNRESET");
+  const other = mesh.pods.get("other") as LabPod;
+  assert.equal(await ask(other.host.namespace.path, { ip: VIP, port: 80 }), "ECONNRESET");
 });
 
 test("metrics are the same text at both paths", async () => {

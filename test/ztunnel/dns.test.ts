@@ -15,7 +15,7 @@ const UPSTREAM = "10.96.255.254";
 const OUTSIDE = "198.51.100.7";
 const ANSWER_TIMEOUT_MS = 10_000;
 /** Within ztunnel's patience with its nameserver. */
-const SLOW_MS = 500;
+const SLOW_MS = 300;
 
 let mesh: MeshLab;
 let client: LabPod;
@@ -223,9 +223,9 @@ test("a ztunnel that gives way to its successor answers what it was asked, and l
     while (!load.over) answers.push(shown(await overUdp("web")));
     return answers;
   });
-  await until(() => upstream.filter((name) => name.startsWith("slow")).length === slow.length, {
-    what: "the slow ones",
-  });
+  // A busy machine may make ztunnel ask twice.
+  const asked = () => new Set(upstream.filter((name) => name.startsWith("slow"))).size;
+  await until(() => asked() === slow.length, { what: "the slow ones" });
   old.signal("SIGTERM");
   const { code } = await old.ended;
   load.over = true;

@@ -77,6 +77,10 @@ function seen(): { authority: string; identity: string; allowed: boolean; remote
   return lines.map((line) => JSON.parse(line));
 }
 
+/** What it has written may come later than what it has done. */
+const seenSince = (before: number) =>
+  until(() => seen().length > before && seen().slice(before), { what: "the waypoint to have seen a CONNECT" });
+
 const askFrom = (pod: string, ip: string, port: number) =>
   ask((mesh.pods.get(pod) as LabPod).host.namespace.path, { ip, port });
 const gateway = () => ({ destination: `/${waypointPod.host.v4}`, hboneMtlsPort: 15_008 });
@@ -105,7 +109,7 @@ for (const what of ["service", "workload"] as const) {
     const { ip, port } = await withWaypoint(what);
     const before = seen().length;
     assert.equal(await askFrom("client", ip, port), "ok");
-    const [call, ...more] = seen().slice(before);
+    const [call, ...more] = await seenSince(before);
     assert.deepEqual(more, []);
     assert.deepEqual([call?.authority, call?.identity], [`${ip}:${port}`, "spiffe://cluster.local/ns/demo/sa/client"]);
     assert.equal(call?.remote, (mesh.pods.get("client") as LabPod).host.v4);
@@ -130,9 +134,7 @@ for (const what of ["service", "workload"] as const) {
     const before = seen().length;
     assert.equal(await askFrom("forbidden", ip, port), "ECONNRESET");
     assert.deepEqual(
-      seen()
-        .slice(before)
-        .map(({ identity, allowed }) => [identity, allowed]),
+      (await seenSince(before)).map(({ identity, allowed }) => [identity, allowed]),
       [["spiffe://cluster.local/ns/demo/sa/forbidden", false]],
     );
     await until(() => mesh.logLines("a", "http status: 403", 'src.workload="forbidden"').length > 0, {

@@ -34,6 +34,8 @@ const V6_BITS = 64;
 /** The fabric's own address is the hosts' gateway. */
 const GATEWAY = { v4: `${V4_PREFIX}.255.254`, v6: `${V6_PREFIX}ffff` };
 const BRIDGE = "bridge0";
+/** One of its own, or it takes its ports' lowest: hosts that come or go would change it, and the others send to the old one. */
+const BRIDGE_ADDRESS = "02:74:00:00:00:01";
 const HOST_DEVICE = "eth0";
 /** The last host number whose address stays clear of the gateway's. */
 const MAX_HOSTS = 254 * 254;
@@ -63,7 +65,7 @@ export class Lab implements AsyncDisposable {
     const lab = new Lab(await LabNamespace.create("fabric"), ipv6);
     try {
       await lab.fabric.ip([
-        `link add ${BRIDGE} type bridge forward_delay 0 mcast_snooping 0`,
+        `link add ${BRIDGE} address ${BRIDGE_ADDRESS} type bridge forward_delay 0 mcast_snooping 0`,
         `link set ${BRIDGE} up`,
         `addr add ${GATEWAY.v4}/${V4_BITS} dev ${BRIDGE}`,
         ...(ipv6 ? [`addr add ${GATEWAY.v6}/${V6_BITS} dev ${BRIDGE} nodad`] : []),

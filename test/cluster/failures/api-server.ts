@@ -73,6 +73,11 @@ export function apiServerRow(scene: GetScene, cell: Cell): void {
       timeoutMs: 60_000,
     });
     const renewed = await scene().running("spare");
+    // Until the control plane has seen it, its address is any address to the caller's ztunnel.
+    await until(async () => JSON.stringify(await scene().mesh.configDump(1)).includes(`"${renewed.status.podIP}"`), {
+      what: "the mesh to know the new address",
+      timeoutMs: 60_000,
+    });
     await scene().served(scene().url(renewed));
     await scene().served(scene().url("far"), renewed);
     await scene().refresh();

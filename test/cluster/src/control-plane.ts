@@ -20,7 +20,8 @@ const NODE_GRACE = "20s";
 export async function makeBridge(space: ClusterSpace): Promise<void> {
   const { bridge, controlPlane, nodePrefixes } = PLAN;
   await ip(space.networkPath(), [
-    `link add ${bridge} type bridge`,
+    // An address of its own, or it takes its ports' lowest, which changes with the nodes that come and go.
+    `link add ${bridge} address 02:74:00:00:00:01 type bridge`,
     `link set ${bridge} up`,
     `addr add ${controlPlane.v4}/${nodePrefixes.v4} dev ${bridge}`,
     `addr add ${controlPlane.v6}/${nodePrefixes.v6} dev ${bridge} nodad`,
