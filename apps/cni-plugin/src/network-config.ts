@@ -1,5 +1,6 @@
 import { CniError } from "./cni-error.ts";
-import { AMBIENT_SELECTORS, type EnablementSelector, selectorsFrom } from "./selectors.ts";
+import { DEFAULT_ENABLEMENT, type EnablementSelector } from "@tulle/base/enrolment";
+import { selectorsFrom } from "./selectors.ts";
 
 /** The entry of type istio-cni in a list of plugins, as the runtime hands it over on standard input (spec: control-plane §7.2). */
 export interface NetworkConfig {
@@ -75,7 +76,7 @@ function parseObject(text: string): Readonly<Record<string, unknown>> {
 }
 
 function selectorsOf(value: unknown): readonly EnablementSelector[] {
-  const selectors = value === undefined ? AMBIENT_SELECTORS : selectorsFrom(value);
+  const selectors = value === undefined ? DEFAULT_ENABLEMENT : selectorsFrom(value);
   if (selectors === undefined) throw invalid("enablement_selectors is no list of label selectors");
   return selectors;
 }

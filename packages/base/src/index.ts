@@ -3,6 +3,7 @@ export * from "./clock.ts";
 export * from "./errors.ts";
 export * from "./identity.ts";
 export * from "./ip.ts";
+export * from "./label-selector.ts";
 export * from "./local-host.ts";
 export * from "./log.ts";
 export * from "./ports.ts";

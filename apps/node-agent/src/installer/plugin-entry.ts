@@ -1,4 +1,4 @@
-import type { LabelSelector } from "@tulle/base/enrolment";
+import type { LabelSelector } from "@tulle/base";
 import type { InstallerConfig } from "./config.ts";
 import { type JsonObject, PLUGIN_TYPE } from "./network-list.ts";
 
@@ -24,7 +24,7 @@ export function pluginEntry({ runDir, releaseNamespace, excludedNamespaces, enab
 }
 
 /** Without the fields that say nothing, as an API server prints a selector. */
-function print({ matchLabels, matchExpressions }: LabelSelector): JsonObject {
+function print({ matchLabels = {}, matchExpressions = [] }: LabelSelector): JsonObject {
   return {
     ...(Object.keys(matchLabels).length > 0 && { matchLabels }),
     ...(matchExpressions.length > 0 && { matchExpressions }),

@@ -1,6 +1,6 @@
 import { type KubeObject, type Store, StoreError } from "@tulle/store";
-import { type Log, messageOf, sleep } from "@tulle/base";
-import { AGENT_NAME, fits, OPERATORS } from "@tulle/base/enrolment";
+import { type Log, matchesSelector, messageOf, sleep } from "@tulle/base";
+import { AGENT_NAME, OPERATORS } from "@tulle/base/enrolment";
 import { DAEMON_SETS, type DaemonSet, NODES, type NodeRequirement } from "../objects.ts";
 
 /** Whether another node agent follows this one, from the DaemonSet that both belong to (spec: control-plane §7.8). */
@@ -64,7 +64,7 @@ function nothingIfForbidden(error: unknown): undefined {
 function selectsNode(daemonSet: DaemonSet, { metadata }: KubeObject): boolean {
   const { nodeSelector = {}, affinity } = daemonSet.spec?.template?.spec ?? {};
   const terms = affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
-  if (!fits({ matchLabels: nodeSelector, matchExpressions: [] }, metadata.labels)) return false;
+  if (!matchesSelector({ matchLabels: nodeSelector }, metadata.labels)) return false;
   // A term without requirements fits no node.
   return (
     terms?.some(({ matchExpressions = [], matchFields = [] }) => {
@@ -77,5 +77,5 @@ function selectsNode(daemonSet: DaemonSet, { metadata }: KubeObject): boolean {
 
 function holds({ key, operator, values = [] }: NodeRequirement, labels: KubeObject["metadata"]["labels"]): boolean {
   const known = OPERATORS.find((name) => name === operator);
-  return known === undefined || fits({ matchLabels: {}, matchExpressions: [{ key, operator: known, values }] }, labels);
+  return known === undefined || matchesSelector({ matchExpressions: [{ key, operator: known, values }] }, labels);
 }

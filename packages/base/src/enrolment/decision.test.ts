@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decide, type EnrolmentNamespace, type EnrolmentPod, type EnrolmentSettings } from "./decision.ts";
-import { DEFAULT_ENABLEMENT, type Labels, readEnablement, readExcludedNamespaces } from "./selector.ts";
+import type { Labels } from "../label-selector.ts";
+import { DEFAULT_ENABLEMENT, readEnablement, readExcludedNamespaces } from "./selector.ts";
 
 const MODE = "istio.io/dataplane-mode";
 const SETTINGS: EnrolmentSettings = {

@@ -1,5 +1,6 @@
+import { type Labels, matchesSelector } from "../label-selector.ts";
 import { SIDECAR_STATUS_ANNOTATION } from "../well-known.ts";
-import { type EnablementSelector, fits, type Labels } from "./selector.ts";
+import type { EnablementSelector } from "./selector.ts";
 
 /** Whether a pod belongs into the mesh (spec: control-plane §1.1, §1.4): a pure function of pod, namespace and settings. */
 
@@ -58,7 +59,7 @@ export function decide(
   const labels = pod.metadata.labels;
   const selected = settings.selectors.some(
     ({ podSelector, namespaceSelector }) =>
-      fits(podSelector, labels) && fits(namespaceSelector, namespace.metadata.labels),
+      matchesSelector(podSelector, labels) && matchesSelector(namespaceSelector, namespace.metadata.labels),
   );
   return selected ? { kind: "enrol" } : leave("neither the pod nor its namespace asks for ambient mode");
 }

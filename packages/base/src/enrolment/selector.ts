@@ -1,18 +1,6 @@
-/** Kubernetes label selectors (metav1.LabelSelector), and the list of them that says which pods are in the mesh. */
+/** The list of label selectors that says which pods are in the mesh. */
+import type { LabelExpression, LabelSelector } from "../label-selector.ts";
 import { DATAPLANE_MODE_LABEL } from "../well-known.ts";
-
-export type Labels = Readonly<Record<string, string>>;
-
-export interface LabelSelector {
-  readonly matchLabels: Labels;
-  readonly matchExpressions: readonly LabelExpression[];
-}
-
-export interface LabelExpression {
-  readonly key: string;
-  readonly operator: "In" | "NotIn" | "Exists" | "DoesNotExist";
-  readonly values: readonly string[];
-}
 
 /** A pod is in the mesh if it and its namespace fit one of them. */
 export interface EnablementSelector {
@@ -21,7 +9,7 @@ export interface EnablementSelector {
 }
 
 export const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
-const EVERYTHING: LabelSelector = { matchLabels: {}, matchExpressions: [] };
+const EVERYTHING = { matchLabels: {}, matchExpressions: [] } as const;
 
 /** The pod says so itself; or its namespace does and it does not say no (spec: control-plane §1.1). */
 export const DEFAULT_ENABLEMENT: readonly EnablementSelector[] = [
@@ -37,28 +25,6 @@ export const DEFAULT_ENABLEMENT: readonly EnablementSelector[] = [
 
 /** Never captured unless the installation says otherwise. */
 export const DEFAULT_EXCLUDED_NAMESPACES: readonly string[] = ["kube-system"];
-
-/** An empty selector fits everything. As in Kubernetes, `NotIn` fits objects without the label too. */
-export function fits(selector: LabelSelector, labels: Labels | undefined): boolean {
-  return (
-    Object.entries(selector.matchLabels).every(([key, value]) => labels?.[key] === value) &&
-    selector.matchExpressions.every(({ key, operator, values }) => {
-      const value = labels !== undefined && Object.hasOwn(labels, key) ? labels[key] : undefined;
-      switch (operator) {
-        case "In":
-          return value !== undefined && values.includes(value);
-        case "NotIn":
-          return value === undefined || !values.includes(value);
-        case "Exists":
-          return value !== undefined;
-        case "DoesNotExist":
-          return value === undefined;
-        default:
-          return operator satisfies never;
-      }
-    })
-  );
-}
 
 /** Of parsed YAML: a list of `{podSelector, namespaceSelector}`. Throws RangeError that names what is wrong. */
 export function readEnablement(value: unknown): EnablementSelector[] {

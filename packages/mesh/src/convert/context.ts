@@ -1,5 +1,6 @@
+import type { LabelSelector } from "@tulle/base";
 import { DEFAULT_CLUSTER_ID, DEFAULT_TRUST_DOMAIN, SYSTEM_NAMESPACE } from "@tulle/base";
-import type { Labels, ObjectMeta } from "./kubernetes.ts";
+import type { ObjectMeta } from "./kubernetes.ts";
 
 /** What does not come from objects but from the configuration of the mesh (MeshConfig, control-plane.md §1.5). */
 export interface MeshSettings {
@@ -23,19 +24,6 @@ export interface MeshSettings {
   readonly serviceScopeConfigs: readonly ServiceScopeConfig[];
   /** Default: every ServiceEntry is public, and none is told so. */
   readonly serviceEntryVisibility: ServiceEntryVisibility | undefined;
-}
-
-/** As Kubernetes has it: everything in it must hold; empty selects everything. */
-export interface LabelSelector {
-  readonly matchLabels?: Labels | undefined;
-  readonly matchExpressions?: readonly LabelExpression[] | undefined;
-}
-
-export interface LabelExpression {
-  readonly key: string;
-  /** `In`, `NotIn`, `Exists`, `DoesNotExist`; another selects nothing. */
-  readonly operator: string;
-  readonly values?: readonly string[] | undefined;
 }
 
 /** Default of a missing selector: everything. */

@@ -1,4 +1,4 @@
-import type { LabelSelector } from "./context.ts";
+import type { LabelSelector } from "@tulle/base";
 import type { Labels, ObjectMeta } from "./kubernetes.ts";
 
 /** The parts of Istio's, the Gateway API's and discovery objects that the model is made of; every field may be missing. */

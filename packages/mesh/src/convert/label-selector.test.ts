@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { DEFAULT_MESH_SETTINGS, type LabelSelector, type MeshSettings, type ServiceScopeConfig } from "./context.ts";
+import { type LabelSelector, matchesSelector } from "@tulle/base";
+import { DEFAULT_MESH_SETTINGS, type MeshSettings, type ServiceScopeConfig } from "./context.ts";
 import { LabelIndex } from "./key-index.ts";
 import type { Labels } from "./kubernetes.ts";
-import { isDiscovered, matchesSelector } from "./label-selector.ts";
+import { isDiscovered } from "./label-selector.ts";
 import { serviceScope } from "./visibility.ts";
 
 const expression = (operator: string, ...values: readonly string[]): LabelSelector => ({

@@ -1,25 +1,6 @@
-import type { LabelSelector, MeshSettings } from "./context.ts";
-import { type KubeNamespace, type Labels, selects } from "./kubernetes.ts";
-
-/** As Kubernetes reads it. An operator that does not exist selects nothing. */
-export function matchesSelector(selector: LabelSelector, labels: Labels): boolean {
-  if (!selects(selector.matchLabels ?? {}, labels)) return false;
-  return (selector.matchExpressions ?? []).every(({ key, operator, values = [] }) => {
-    const value = labels[key];
-    switch (operator) {
-      case "In":
-        return value !== undefined && values.includes(value);
-      case "NotIn":
-        return value === undefined || !values.includes(value);
-      case "Exists":
-        return value !== undefined;
-      case "DoesNotExist":
-        return value === undefined;
-      default:
-        return false;
-    }
-  });
-}
+import { matchesSelector } from "@tulle/base";
+import type { MeshSettings } from "./context.ts";
+import type { KubeNamespace, Labels } from "./kubernetes.ts";
 
 /** Labels of a namespace, with the one that an API server gives to every namespace. */
 export function namespaceLabels(name: string, namespace: KubeNamespace | undefined): Labels {

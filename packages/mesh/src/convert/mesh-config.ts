@@ -1,13 +1,7 @@
+import type { LabelExpression, LabelSelector } from "@tulle/base";
 import { parse } from "yaml";
 import type { PolicySettings } from "./authorization-policy.ts";
-import type {
-  LabelExpression,
-  LabelSelector,
-  MeshSettings,
-  ServiceEntryVisibility,
-  ServiceScopeConfig,
-  Visibility,
-} from "./context.ts";
+import type { MeshSettings, ServiceEntryVisibility, ServiceScopeConfig, Visibility } from "./context.ts";
 
 /** MeshConfig as far as Tulle follows it (control-plane.md §1.5). */
 export interface MeshConfig {

@@ -1,7 +1,8 @@
+import { matchesSelector } from "@tulle/base";
 import type { MeshSettings, Visibility } from "./context.ts";
 import type { KubeNamespace, KubeService } from "./kubernetes.ts";
 import { namespaceOf } from "./kubernetes.ts";
-import { matchesSelector, namespaceLabels } from "./label-selector.ts";
+import { namespaceLabels } from "./label-selector.ts";
 
 /** Who sees the ServiceEntries of a namespace (MeshConfig.serviceEntryVisibility). */
 export function entryVisibility(

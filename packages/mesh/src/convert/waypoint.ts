@@ -1,9 +1,7 @@
-import { canonicalIp, INBOUND_HBONE_PORT, parsePort } from "@tulle/base";
+import { canonicalIp, INBOUND_HBONE_PORT, type LabelSelector, matchesSelector, parsePort } from "@tulle/base";
 import type { ApplicationTunnel, GatewayAddress } from "../model.ts";
-import type { LabelSelector } from "./context.ts";
 import type { KubeGateway, KubeGatewayClass, KubeListener } from "./istio-objects.ts";
 import { annotationOf, keyOf, type Labels, labelOf, namespaceOf } from "./kubernetes.ts";
-import { matchesSelector } from "./label-selector.ts";
 
 /** A Gateway as what objects may name as their waypoint. */
 export interface Waypoint {
