@@ -99,6 +99,7 @@ export class IdentityProvisioner {
         return;
       }
       const late = new AbortController();
+      // Why it was refused is the store's to log; here it only means: not yet.
       const certificate = this.#store.get(identity, "realtime").catch(() => undefined);
       const come = await Promise.race([certificate, sleep(left, late.signal)]);
       late.abort();

@@ -67,6 +67,7 @@ function setUp(...types: Handler[]) {
     types,
     log: silentLog,
     sleep: time.sleep,
+    random: () => 0.5,
     metrics: {
       onTermination: (reason) => terminations.push(reason),
       onMessage: (...message) => messages.push(message),

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Transport } from "@connectrpc/connect";
 import { ads } from "@tulle/api";
-import { type Log, messageOf, sleep as realSleep } from "@tulle/base";
+import { type Log, messageOf, type Random, sleep as realSleep } from "@tulle/base";
 import { ClientType, type Rejection, type XdsResource, type XdsTypeHandler, type XdsUpdate } from "./client-type.ts";
 import type { XdsNode } from "./node.ts";
 import { ReconnectPolicy, type StreamEnd, type TerminationReason } from "./reconnect.ts";
@@ -30,6 +30,8 @@ export interface XdsClientOptions {
   /** The stream is up (the server has accepted it) or lost. */
   readonly onConnected?: (connected: boolean) => void;
   readonly sleep?: typeof realSleep;
+  /** Spreads the waits between two tries to connect. */
+  readonly random?: Random;
 }
 
 type Request = MessageInitShape<typeof ads.DeltaDiscoveryRequestSchema>;
@@ -66,8 +68,8 @@ export class XdsClient {
 
   /** Keeps a stream open until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const { log, metrics, sleep = realSleep } = this.#options;
-    const policy = new ReconnectPolicy();
+    const { log, metrics, sleep = realSleep, random } = this.#options;
+    const policy = new ReconnectPolicy(random);
     while (!signal.aborted) {
       const end = await this.#stream(signal);
       if (signal.aborted) return;

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ReconnectPolicy } from "./reconnect.ts";
 
+const noJitter = () => 0.5;
 const refused = new ConnectError("connect ECONNREFUSED", Code.Unavailable);
 
 test("each way for a stream to end has its wait and its reason", () => {
@@ -46,15 +47,24 @@ test("each way for a stream to end has its wait and its reason", () => {
     ["refused", { error: new ConnectError("no", Code.Unauthenticated), connected: true, answered: false }, 20, "Error"],
   ];
   for (const [name, end, waitMs, reason] of cases) {
-    assert.deepEqual(new ReconnectPolicy().after(end), { waitMs, reason }, name);
+    assert.deepEqual(new ReconnectPolicy(noJitter).after(end), { waitMs, reason }, name);
   }
 });
 
-test("failures wait 20 ms, twice as long each time, up to 15 s, and 20 ms again after a stream that worked", () => {
-  const policy = new ReconnectPolicy();
+test("failures wait 20 ms, twice as long each time, up to 5 s, and 20 ms again after a stream that worked", () => {
+  const policy = new ReconnectPolicy(noJitter);
   const failed = { error: refused, connected: false, answered: false };
   const waits = Array.from({ length: 12 }, () => policy.after(failed).waitMs);
-  assert.deepEqual(waits, [20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10240, 15000, 15000]);
+  assert.deepEqual(waits, [20, 40, 80, 160, 320, 640, 1280, 2560, 5000, 5000, 5000, 5000]);
   policy.after({ error: undefined, connected: true, answered: true });
   assert.equal(policy.after(failed).waitMs, 20);
+});
+
+test("nodes that lost the control plane together do not come back together", () => {
+  const waits = [0, 0.999].map((random) => {
+    const policy = new ReconnectPolicy(() => random);
+    const failed = { error: refused, connected: false, answered: false };
+    return Array.from({ length: 10 }, () => policy.after(failed).waitMs).at(-1) ?? 0;
+  });
+  assert.deepEqual(waits.map(Math.round), [4000, 5998]);
 });

@@ -14,8 +14,8 @@ export interface StreamEnd {
 /** Label of `istio_xds_connection_terminations_total`. */
 export type TerminationReason = "ConnectionError" | "Error" | "Reconnect" | "Complete";
 
-/** Doubled before it is used: the first wait is 20 ms. */
-const BACKOFF = { initialMs: 20, maxMs: 15_000 } as const;
+/** At most 5 s and not upstream's 15: a control plane that was away for long is followed soon after it is back, but not by all nodes at once. */
+const BACKOFF = { initialMs: 20, maxMs: 5_000, jitter: 0.2 } as const;
 /** After an end that is part of life, such as a control plane that restarts. */
 const BENIGN_WAIT_MS = 10;
 const BENIGN_CODES = new Set([Code.Unknown, Code.Canceled, Code.DeadlineExceeded]);

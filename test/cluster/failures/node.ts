@@ -33,6 +33,8 @@ export function nodeRow(scene: GetScene, cell: Cell): void {
   before(async () => {
     await scene().refresh();
     await controlPlaneOnFirstNode(scene());
+    // A ztunnel that has lost its control plane looks for the new one now and then: here it has found it.
+    await scene().policyTakesEffect("near");
     const { far, peer } = scene();
     former = [far, peer];
     lost = await scene().hold("far");

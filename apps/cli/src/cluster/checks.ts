@@ -20,7 +20,7 @@ import { INSTALLED_KINDS } from "../install/prune.ts";
 import { versionProblem } from "../install/versions.ts";
 import type { Cluster } from "../kube/cluster.ts";
 import { listBadConditions } from "./conditions.ts";
-import { isOurs, meshedPods, nodeStates, partStates, withReasons } from "./parts.ts";
+import { enrolmentSettings, isOurs, meshedPods, nodeStates, partStates, withReasons } from "./parts.ts";
 
 /** What can be wrong with a cluster before and after the installation. */
 
@@ -210,7 +210,7 @@ async function* roots(store: Store, limit: number): AsyncGenerator<Finding> {
 async function* pods(store: Store, namespace: string, limit: number): AsyncGenerator<Finding> {
   const namespaces = await store.list<KubeObject>(NAMESPACE);
   const all = await store.list(POD);
-  const meshed = await withReasons(store, await meshedPods(store, namespace));
+  const meshed = await withReasons(store, meshedPods(all, namespaces, await enrolmentSettings(store, namespace)));
   const missed = meshed.filter(({ captured }) => !captured);
   if (missed.length === 0) yield ok(`all ${meshed.length} meshed pods are captured`);
   for (const { pod, reason } of missed.slice(0, limit)) {

@@ -3,7 +3,6 @@ import {
   DEPLOYMENT,
   EVENT,
   type KubeObject,
-  NAMESPACE,
   NODE,
   type Node,
   type Pod,
@@ -106,14 +105,17 @@ export async function nodeStates(store: Store, namespace: string): Promise<NodeS
     .toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Pods that are to be in the mesh, by what the control plane and the node agents were told at the installation. */
-export async function meshedPods(store: Store, namespace: string): Promise<MeshedPod[]> {
-  const settings = await enrolmentSettings(store, namespace);
-  const namespaces = new Map((await store.list<KubeObject>(NAMESPACE)).map((one) => [one.metadata.name, one]));
-  return (await store.list(POD))
+/** Pods that are to be in the mesh. `settings`: see `enrolmentSettings`. */
+export function meshedPods(
+  pods: readonly Pod[],
+  namespaces: readonly KubeObject[],
+  settings: EnrolmentSettings,
+): MeshedPod[] {
+  const known = new Map(namespaces.map((one) => [one.metadata.name, one]));
+  return pods
     .filter((pod) => {
       if (pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed") return false;
-      return decide(pod, namespaces.get(pod.metadata.namespace ?? ""), settings).kind === "enrol";
+      return decide(pod, known.get(pod.metadata.namespace ?? ""), settings).kind === "enrol";
     })
     .map((pod) => {
       const condition = pod.status?.conditions?.find(({ type }) => type === CAPTURED_CONDITION);
@@ -124,8 +126,8 @@ export async function meshedPods(store: Store, namespace: string): Promise<Meshe
     });
 }
 
-/** As istiod's environment says; without it (the local mesh), or where it cannot be read, the defaults. */
-async function enrolmentSettings(store: Store, systemNamespace: string): Promise<EnrolmentSettings> {
+/** What the control plane and the node agents were told, as istiod's environment says; without it (the local mesh), or where it cannot be read, the defaults. */
+export async function enrolmentSettings(store: Store, systemNamespace: string): Promise<EnrolmentSettings> {
   const istiod = await store.get(DEPLOYMENT, { namespace: systemNamespace, name: ISTIOD });
   const [container] = (istiod?.spec?.template?.spec?.containers ?? []) as readonly Container[];
   const text = (name: string) => container?.env?.find((one) => one.name === name)?.value;

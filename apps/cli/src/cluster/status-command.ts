@@ -1,3 +1,4 @@
+import { type KubeObject, NAMESPACE, POD } from "@tulle/store";
 import { FAILED, type MeshFlags } from "../command.ts";
 import { CliError } from "../cli-error.ts";
 import type { CliContext } from "../context.ts";
@@ -6,6 +7,7 @@ import { CROSS, styleFor, TICK } from "../ui/style.ts";
 import { renderTable } from "../ui/table.ts";
 import { type BadCondition, listBadConditions } from "./conditions.ts";
 import {
+  enrolmentSettings,
   type MeshedPod,
   meshedPods,
   nodeStates,
@@ -70,7 +72,9 @@ async function gather(context: CliContext, flags: StatusFlags): Promise<MeshStat
       "install it (tulle install), or name the namespace with --istio-namespace",
     );
   }
-  const pods = await withReasons(store, await meshedPods(store, namespace));
+  const settings = await enrolmentSettings(store, namespace);
+  const meshed = meshedPods(await store.list(POD), await store.list<KubeObject>(NAMESPACE), settings);
+  const pods = await withReasons(store, meshed);
   return {
     namespace,
     kubernetes,
