@@ -14,7 +14,7 @@ const STARTS = Number(process.argv[2] ?? 20);
 const AIM_MS = 150;
 const TIMEOUT_MS = 60_000;
 const WAYS = ["cold", "warm", "scripts/with-node"] as const;
-const MAIN = join(import.meta.dirname, "../apps/cli/src/main.ts");
+const MAIN = join(import.meta.dirname, "../apps/cli/src/main.js");
 
 /** Of one start, in milliseconds. */
 interface Times {

@@ -16,7 +16,7 @@ const COMMAND_TIMEOUT_MS = 60_000;
 const SHELL_WORDS = ["cd", "export", "sudo", "kill", "ulimit", "alias"];
 /** Programs of the reader's own, for a cluster of the reader's own: nothing of ours needs them. */
 const READERS_PROGRAMS = ["kubectl"];
-const TULLE = "apps/cli/src/main.ts";
+const TULLE = "apps/cli/src/main.js";
 
 const scripts = (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { scripts: Record<string, string> })
   .scripts;

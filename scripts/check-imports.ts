@@ -11,7 +11,7 @@ interface PackageJson {
 }
 
 const root = dirname(import.meta.dirname);
-const SOURCES = "{packages,apps,test,bench,images,scripts,samples}/**/*.ts";
+const SOURCES = "{packages,apps,test,bench,images,scripts,samples}/**/*.{js,ts}";
 
 const files = globSync(SOURCES, { cwd: root, exclude: (path) => /(^|\/)(node_modules|gen)$/.test(path) }).toSorted();
 const workspace = readWorkspace();

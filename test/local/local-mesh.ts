@@ -18,7 +18,7 @@ import type { KubeObject } from "@tulle/store";
 
 /** Drives `tulle up` as a person would: by its command line, its output, its directory and signals. */
 
-const CLI = fileURLToPath(new URL("../../apps/cli/src/main.ts", import.meta.url));
+const CLI = fileURLToPath(new URL("../../apps/cli/src/main.js", import.meta.url));
 export const BOOKINFO = fileURLToPath(new URL("../../samples/bookinfo", import.meta.url));
 const READY_TEXT = "Ctrl-C ends the mesh";
 /** Several starts share two cores with other tests. */

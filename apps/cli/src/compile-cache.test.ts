@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { compileCacheFolder } from "./compile-cache.ts";
+import { compileCacheFolder } from "./compile-cache.js";
 
 const NOBODY = 65_534;
 

@@ -8,7 +8,7 @@ import { assertGolden } from "../test/golden.ts";
 
 /** The program as it is started: arguments, standard input, files, exit code, and what it says at the end of an error. */
 
-const MAIN = join(import.meta.dirname, "main.ts");
+const MAIN = join(import.meta.dirname, "main.js");
 const folder = mkdtempSync(join(tmpdir(), "tulle-cli-"));
 const TIMEOUT_MS = 60_000;
 
@@ -38,7 +38,7 @@ const USERS_OWN: readonly (readonly [args: readonly string[], problem: RegExp])[
   [["install", "-f", "/none.yaml", "--dry-run"], /^error: cannot read \/none\.yaml: there is no such file\n {2}next: /],
   [["zc", "all", "-f", "/"], /^error: cannot read \/: it is a folder\n {2}next: name a file in it/],
   [["manifest", "generate", "-f", `${MAIN}/x`], /a part of its path is a file, not a folder\n {2}next: /],
-  [["zc", "all", "-f", MAIN], /^error: \S+main\.ts is not JSON\n {2}next: /],
+  [["zc", "all", "-f", MAIN], /^error: \S+main\.js is not JSON\n {2}next: /],
   [["install", "--dry-run"], /^error: there is no kubeconfig at .*\n {2}next: choose a cluster with --kubeconfig FILE/],
   [["status", "--kubeconfig", "/"], /^error: cannot read kubeconfig \/.*\n {2}next: choose a cluster/],
   [
@@ -50,7 +50,7 @@ const USERS_OWN: readonly (readonly [args: readonly string[], problem: RegExp])[
 ];
 
 for (const [args, problem] of USERS_OWN) {
-  test(`tulle ${args.map((arg) => arg.replace(MAIN, "main.ts")).join(" ")} fails with what to do next`, () => {
+  test(`tulle ${args.map((arg) => arg.replace(MAIN, "main.js")).join(" ")} fails with what to do next`, () => {
     const { status, stdout, stderr } = start(args);
     assert.match(stderr, problem);
     assert.doesNotMatch(stderr, /fault of tulle|^ {4}at /m);

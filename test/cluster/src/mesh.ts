@@ -26,7 +26,7 @@ export interface Sample {
 
 const ROOT = join(import.meta.dirname, "..", "..", "..");
 const IMAGE_FOLDER = join(ROOT, ".cache", "images", "cluster");
-const CLI = join(ROOT, "apps", "cli", "src", "main.ts");
+const CLI = join(ROOT, "apps", "cli", "src", "main.js");
 /** A cold build strips Node and packs some hundred files. */
 const BUILD_LIMIT_MS = 240_000;
 const INSTALL_LIMIT_MS = 180_000;

@@ -7,21 +7,28 @@ import { isAbsolute, join } from "node:path";
  * (XDG base directories). What is in there is run, so nobody else may write there.
  */
 
-type Environment = Readonly<Record<string, string | undefined>>;
+/** @typedef {Readonly<Record<string, string | undefined>>} Environment */
 
 /** Writable by the group or by everybody. */
 const WRITABLE_BY_OTHERS = 0o022;
 const OWNERS_ONLY = 0o700;
 
-/** Starts slower, and works, where there is no such folder. NODE_COMPILE_CACHE wins: Node has looked at it already. */
-export function useCompileCache(env: Environment): void {
+/**
+ * Starts slower, and works, where there is no such folder. NODE_COMPILE_CACHE wins: Node has looked at it already.
+ * @param {Environment} env
+ */
+export function useCompileCache(env) {
   if (isSet(env.NODE_COMPILE_CACHE) || isSet(env.NODE_DISABLE_COMPILE_CACHE)) return;
   const folder = compileCacheFolder(env);
   if (folder !== undefined) enableCompileCache(folder);
 }
 
-/** The folder, made if need be. Undefined: there is none, or it is not safe. */
-export function compileCacheFolder(env: Environment): string | undefined {
+/**
+ * The folder, made if need be. Undefined: there is none, or it is not safe.
+ * @param {Environment} env
+ * @returns {string | undefined}
+ */
+export function compileCacheFolder(env) {
   const { XDG_CACHE_HOME: caches = "", HOME: home = "" } = env;
   const parts = isAbsolute(caches) ? [caches] : isAbsolute(home) ? [home, ".cache"] : [];
   if (parts.length === 0) return undefined;
@@ -33,8 +40,11 @@ export function compileCacheFolder(env: Environment): string | undefined {
   return folder;
 }
 
-/** A folder of this user's alone, with sudo that of root: else it would keep its files in the home of the other. */
-function isOwn(folder: string): boolean {
+/**
+ * A folder of this user's alone, with sudo that of root: else it would keep its files in the home of the other.
+ * @param {string} folder
+ */
+function isOwn(folder) {
   try {
     mkdirSync(folder, { mode: OWNERS_ONLY });
   } catch {
@@ -44,6 +54,7 @@ function isOwn(folder: string): boolean {
   return stat?.isDirectory() === true && stat.uid === process.geteuid?.() && (stat.mode & WRITABLE_BY_OTHERS) === 0;
 }
 
-function isSet(value: string | undefined): boolean {
+/** @param {string | undefined} value */
+function isSet(value) {
   return value !== undefined && value !== "";
 }
