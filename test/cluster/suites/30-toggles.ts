@@ -12,6 +12,9 @@ const NAMESPACES: Readonly<Record<Side, string>> = { client: "toggled-client", s
 /** Of each client. */
 const RATE = 200;
 const NEW_SHARE = 0.5;
+/** Kept ones, and patience: requests that wait a second or two on a machine that does much else do not wait for each other. */
+const CONNECTIONS = 32;
+const TIMEOUT_MS = 10_000;
 /** Twenty of each label on each side: half of them while the other side is outside of the mesh, half while it is in it. */
 const SWITCHES = 10;
 /** Of load in each state, after the switch to it is through: a hundred new connections of each client. */
@@ -97,7 +100,7 @@ export function suite(cluster: () => TestCluster): void {
     });
 
     const load = (from: string, url: string, rate = RATE): Promise<Load> =>
-      cluster().startLoad(from, { url, rate, newShare: NEW_SHARE });
+      cluster().startLoad(from, { url, rate, newShare: NEW_SHARE, connections: CONNECTIONS, timeoutMs: TIMEOUT_MS });
 
     for (const labelled of ["namespace", "pod"] as const) {
       for (const side of ["client", "server"] as const) {
