@@ -17,6 +17,7 @@ import { MeshConfigWatch, type Settings } from "./discovery/mesh-config-watch.ts
 import { MeshWatches } from "./discovery/mesh-watches.ts";
 import { dumpServed } from "./http/mesh-dump.ts";
 import { createMetrics } from "./http/metrics.ts";
+import type { DebugSources } from "./http/debug.ts";
 import { startHttpServers } from "./http/servers.ts";
 import { StatusWriter } from "./status/status-writer.ts";
 import { RootConfigMaps } from "./trust/root-config-maps.ts";
@@ -162,11 +163,19 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
   });
 
   const debugNamespaces = new Set([config.namespace, ...config.auth.debugNamespaces]);
+  const sources: DebugSources = {
+    clusterId: config.clusterId,
+    clients: () => ads.clients(),
+    mesh: () => dumpServed((typeUrl) => ads.cache(typeUrl)),
+    settings: () => meshConfig.settings,
+    objects: () => watches.configuration(),
+    synced: () => watches.unsynced.length === 0,
+  };
   const debug = new DebugStream({
     ...config,
     authenticator,
     namespaces: debugNamespaces,
-    clients: () => ads.clients(),
+    sources,
     log: log.scope("xds"),
   });
   const hosts = servingHosts({ ...config, customHosts: config.ca.customHosts });
@@ -219,14 +228,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
     isReady: () => isReady,
     unsynced: () => watches.unsynced,
     debug: {
-      sources: {
-        clusterId: config.clusterId,
-        clients: () => ads.clients(),
-        mesh: () => dumpServed((typeUrl) => ads.cache(typeUrl)),
-        settings: () => meshConfig.settings,
-        objects: () => watches.configuration(),
-        synced: () => watches.unsynced.length === 0,
-      },
+      sources,
       guard: {
         authenticator,
         clusterId: config.clusterId,

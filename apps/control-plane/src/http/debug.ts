@@ -4,7 +4,7 @@ import type { StateDump } from "@tulle/mesh";
 import { nodeMetadata, type TypeStatus, type XdsClientStatus } from "@tulle/xds";
 import type { Caller } from "../auth/authenticator.ts";
 import { type DebugGuardOptions, debugAccess } from "./debug-guard.ts";
-import { respond, respondJson } from "./http-server.ts";
+import { respond } from "./http-server.ts";
 
 /** What is behind the pages: read when somebody asks. */
 export interface DebugSources {
@@ -62,17 +62,35 @@ export async function respondDebug(
     return true;
   }
   const name = pathname.slice(PREFIX.length) || "list";
-  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : undefined;
-  if (page === undefined) respond(response, 404, `there is no ${PREFIX}${name}; ${PREFIX}list names what there is\n`);
-  else if (access.kind === "namespace" && page.scoped !== true) {
-    respond(response, 403, `callers of the namespace ${access.namespace} may not see ${PREFIX}${name}\n`);
-  } else {
-    const namespace = access.kind === "namespace" ? access.namespace : undefined;
-    const shown = page.show(options.sources, url.searchParams, namespace);
-    if (shown instanceof NotShown) respond(response, shown.status, `${shown.text}\n`);
-    else respondJson(response, shown);
-  }
+  const namespace = access.kind === "namespace" ? access.namespace : undefined;
+  const { status, text } = debugPage(options.sources, { name, query: url.searchParams, namespace });
+  respond(response, status, text, status === 200 ? "application/json" : undefined);
   return true;
+}
+
+export interface DebugQuestion {
+  /** `syncz`, say. */
+  readonly name: string;
+  readonly query: URLSearchParams;
+  /** Of a caller who may see what concerns it only; undefined: everything. */
+  readonly namespace: string | undefined;
+}
+
+/** One page, as JSON; with another status than 200 why there is none, in a sentence. */
+export function debugPage(
+  sources: DebugSources,
+  { name, query, namespace }: DebugQuestion,
+): { readonly status: number; readonly text: string } {
+  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : undefined;
+  // istioctl knows what is not there by these very words, and then lists what there is.
+  const missing = `404 page not found: there is no ${PREFIX}${name}; ${PREFIX}list names what there is\n`;
+  if (page === undefined) return { status: 404, text: missing };
+  if (namespace !== undefined && page.scoped !== true) {
+    return { status: 403, text: `callers of the namespace ${namespace} may not see ${PREFIX}${name}\n` };
+  }
+  const shown = page.show(sources, query, namespace);
+  if (shown instanceof NotShown) return { status: shown.status, text: `${shown.text}\n` };
+  return { status: 200, text: `${JSON.stringify(shown, undefined, 2)}\n` };
 }
 
 /** A page that cannot be shown, and why. */
@@ -129,7 +147,8 @@ function adsz(sources: DebugSources) {
 
 function configDump({ clients, mesh }: DebugSources, query: URLSearchParams, namespace: string | undefined) {
   const id = query.get("proxyID");
-  if (id === null) return new NotShown(400, "which proxy? ?proxyID=<pod>.<namespace>");
+  if (id === null)
+    return new NotShown(400, "You must provide a proxyID in the query string: ?proxyID=<pod>.<namespace>");
   // The same answer for what is not there and what is none of the caller's business.
   const ofCaller = namespace === undefined || id.endsWith(`.${namespace}`);
   const client = ofCaller ? clients().find((one) => proxyName(one) === id) : undefined;

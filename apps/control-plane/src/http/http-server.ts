@@ -43,6 +43,8 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
       // The client has gone: there is nobody to tell.
       response.on("error", () => undefined);
       request.resume();
+      // Tools put a path that begins with a slash behind another one.
+      request.url = request.url?.replace(/^\/{2,}/, "/");
       Promise.resolve()
         .then(() => handle(request, response))
         .catch((error: unknown) => {
@@ -72,10 +74,6 @@ export function respond(
 ): void {
   response.writeHead(status, { "content-type": type, "x-content-type-options": "nosniff" });
   response.end(text);
-}
-
-export function respondJson(response: ServerResponse, value: unknown): void {
-  respond(response, 200, `${JSON.stringify(value, undefined, 2)}\n`, "application/json");
 }
 
 async function closeServer(server: Server): Promise<void> {

@@ -13,16 +13,18 @@ const TOOL: Pod = {
   metadata: { namespace: "istio-system", name: "istioctl-1", uid: "tool" },
   spec: { serviceAccountName: "default" },
 };
+const SYNCZ = "istio.io/debug/syncz";
+const PAGES = "istio.io/debug";
 
-/** One question, as istioctl asks it; the first answer, or the error. */
-async function ask(mesh: TestMesh, token: string, options: { namespace?: string; typeUrl?: string } = {}) {
-  const { namespace = "istio-system", typeUrl = "istio.io/debug/syncz" } = options;
+/** One question, as istioctl asks it, which says that it is in the namespace default; the first answer, or the error. */
+async function ask(mesh: TestMesh, token: string, typeUrl = SYNCZ, resourceNames: string[] = []) {
   const channel = await mesh.channel(token);
   const client = createClient(ads.AggregatedDiscoveryService, channel.transport);
   const asked = Promise.withResolvers<void>();
   async function* requests() {
-    const metadata = { GENERATOR: "event", NAMESPACE: namespace };
-    yield { node: { id: `sidecar~1.1.1.1~istioctl-1.${namespace}~${namespace}.svc.cluster.local`, metadata }, typeUrl };
+    const metadata = { GENERATOR: "event", NAMESPACE: "istio-system", SERVICE_ACCOUNT: "default" };
+    const node = { id: "sidecar~1.1.1.1~istioctl-1.default~default.svc.cluster.local", metadata };
+    yield { node, typeUrl, resourceNames };
     await asked.promise;
   }
   try {
@@ -65,11 +67,37 @@ test("callers of other namespaces see their own proxies, strangers nothing, and 
   const proxy = await mesh.ztunnel(mesh.putZtunnel("n1"));
   await until(() => proxy.client.ready);
   const cart = await mesh.token(mesh.putPod({ name: "istioctl-1", account: "cart" }));
-  assert.deepEqual(proxiesIn(await ask(mesh, cart, { namespace: "shop" })), []);
-  const refusal = (request: Promise<unknown>, code: RegExp) =>
-    assert.rejects(request, (error) => code.test(ConnectError.from(error).message));
-  await refusal(ask(mesh, cart, { namespace: "istio-system" }), /permission_denied/);
+  assert.deepEqual(proxiesIn(await ask(mesh, cart)), []);
   await refusal(ask(mesh, "a.b.c"), /unauthenticated/);
   const tool = await mesh.token(TOOL);
-  await refusal(ask(mesh, tool, { typeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster" }), /unimplemented/);
+  await refusal(ask(mesh, tool, "type.googleapis.com/envoy.config.cluster.v3.Cluster"), /unimplemented/);
 });
+
+test("istioctl internal-debug reads the debug pages, each for whom it may be", async () => {
+  await using mesh = await TestMesh.start();
+  const proxy = await mesh.ztunnel(mesh.putZtunnel("n1"));
+  await until(() => proxy.client.ready);
+  const tool = await mesh.token(TOOL);
+  const page = async (token: string, name: string) => {
+    const { resources } = await ask(mesh, token, PAGES, [name]);
+    assert.equal(resources[0]?.typeUrl, PAGES);
+    return Buffer.from(resources[0]?.value ?? []).toString();
+  };
+  const [shown] = JSON.parse(await page(tool, "syncz")) as { proxy: string }[];
+  assert.equal(shown?.proxy, "ztunnel-n1.istio-system");
+  const dump = JSON.parse(await page(tool, "config_dump?proxyID=ztunnel-n1.istio-system")) as { workloads: unknown };
+  assert.ok(Array.isArray(dump.workloads));
+  // By these words istioctl knows what to say.
+  assert.match(await page(tool, "config_dump"), /You must provide a proxyID in the query string/);
+  assert.match(await page(tool, "nothing"), /404 page not found/);
+  await refusal(ask(mesh, tool, PAGES, []), /invalid_argument/);
+  await refusal(ask(mesh, tool, PAGES, ["syncz", "mesh"]), /invalid_argument/);
+
+  const cart = await mesh.token(mesh.putPod({ name: "cart-1", account: "cart" }));
+  assert.match(await page(cart, "syncz"), /may not see/);
+  assert.match(await page(cart, "config_dump?proxyID=ztunnel-n1.istio-system"), /^no proxy "ztunnel-n1/);
+});
+
+async function refusal(request: Promise<unknown>, code: RegExp): Promise<void> {
+  await assert.rejects(request, (error) => code.test(ConnectError.from(error).message));
+}

@@ -1,20 +1,19 @@
 import { create } from "@bufbuild/protobuf";
-import { anyPack, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { AnySchema, anyPack, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { ads, csds } from "@tulle/api";
 import type { Log } from "@tulle/base";
 import { credentialsOf, grpcPeer } from "@tulle/pki";
 import { nodeMetadata, type TypeStatus, type XdsClientStatus } from "@tulle/xds";
-import { type Authenticator, authenticateCall, type Caller, describeCaller } from "../auth/authenticator.ts";
-import { contradiction } from "./admission.ts";
-import { parseProxyNode } from "./proxy-node.ts";
+import { type Authenticator, authenticateCall, type Caller } from "../auth/authenticator.ts";
+import { type DebugSources, debugPage } from "../http/debug.ts";
 
 export interface DebugStreamOptions {
   readonly authenticator: Authenticator;
   readonly clusterId: string;
-  /** Whose callers see every proxy; others see those of their own namespace. */
+  /** Whose callers see everything; others what concerns proxies of their own namespace. */
   readonly namespaces: ReadonlySet<string>;
-  readonly clients: () => readonly XdsClientStatus<Caller>[];
+  readonly sources: DebugSources;
   /** `istioctl proxy-status` shows them. */
   readonly podName: string;
   readonly version: string;
@@ -22,13 +21,16 @@ export interface DebugStreamOptions {
 }
 
 const SYNCZ = "istio.io/debug/syncz";
+/** The pages of `/debug/`, by the resource's name: `config_dump?proxyID=…`. */
+const PAGES = "istio.io/debug";
 /** A tool asks once and goes. */
 const MAX_STREAMS = 50;
 const MAX_AGE_MS = 60_000;
 
 /**
- * Discovery of whole states, as far as `istioctl proxy-status` asks for it (control-plane.md §8.7): which proxies are
- * connected here, and how far each of them is. Proxies use the incremental half.
+ * Discovery of whole states, as far as istioctl asks for it (control-plane.md §8.7): `proxy-status`, which proxies are
+ * connected here and how far each of them is, and `experimental internal-debug`, the debug pages. Proxies use the
+ * incremental half. Who asks is known by the token alone: istioctl names a namespace in its node's id that is not its own.
  */
 export class DebugStream {
   readonly #options: DebugStreamOptions;
@@ -55,13 +57,10 @@ export class DebugStream {
     });
     try {
       const caller = await this.#authenticate(context);
-      let known = false;
       for (;;) {
         const next = await Promise.race([rest.next(), over]);
         if (next.done === true) return;
-        // The node stands in the first request only; an acknowledgement wants no answer.
-        if (!known) this.#authorize(caller, next.value);
-        known = true;
+        // An acknowledgement wants no answer.
         if (next.value.responseNonce === "") yield this.#answer(caller, next.value);
       }
     } finally {
@@ -81,32 +80,39 @@ export class DebugStream {
     throw new ConnectError("authentication failure", Code.Unauthenticated);
   }
 
-  #authorize(caller: Caller, { node }: ads.DiscoveryRequest): void {
-    if (node === undefined || node.id === "") throw new ConnectError("missing node ID", Code.InvalidArgument);
-    const parsed = parseProxyNode(node);
-    const problem = typeof parsed === "string" ? parsed : contradiction(caller, parsed);
-    if (problem === undefined) return;
-    this.#options.log.warn("debug stream refused", { principal: describeCaller(caller), reason: problem });
-    throw new ConnectError("authorization failure", Code.PermissionDenied);
-  }
-
-  #answer(caller: Caller, { typeUrl }: ads.DiscoveryRequest) {
-    const { clients, namespaces, podName, version } = this.#options;
-    if (typeUrl !== SYNCZ) {
-      throw new ConnectError(
-        `${typeUrl}: only ${SYNCZ} is served here, proxies use delta discovery`,
-        Code.Unimplemented,
-      );
-    }
-    const seesAll = namespaces.has(caller.namespace);
-    const shown = clients().filter(({ peer }) => seesAll || peer.principal.namespace === caller.namespace);
+  #answer(caller: Caller, { typeUrl, resourceNames }: ads.DiscoveryRequest): ads.DiscoveryResponse {
+    const { namespaces, podName, version } = this.#options;
+    const namespace = namespaces.has(caller.namespace) ? undefined : caller.namespace;
     return create(ads.DiscoveryResponseSchema, {
       versionInfo: `${this.#nonces}`,
       typeUrl,
       nonce: `${++this.#nonces}`,
-      resources: shown.map((client) => anyPack(csds.ClientConfigSchema, this.#clientConfig(client))),
+      resources: this.#resources(typeUrl, resourceNames, namespace),
       controlPlane: { identifier: JSON.stringify({ Component: "istiod", ID: podName, Info: { version } }) },
     });
+  }
+
+  #resources(typeUrl: string, names: readonly string[], namespace: string | undefined) {
+    const { sources } = this.#options;
+    if (typeUrl === SYNCZ) {
+      return sources
+        .clients()
+        .filter(({ peer }) => namespace === undefined || peer.principal.namespace === namespace)
+        .map((client) => anyPack(csds.ClientConfigSchema, this.#clientConfig(client)));
+    }
+    if (typeUrl !== PAGES) {
+      const text = `${typeUrl}: ${SYNCZ} and ${PAGES} are served here; proxies use delta discovery`;
+      throw new ConnectError(text, Code.Unimplemented);
+    }
+    const [page, ...others] = names;
+    if (page === undefined || others.length > 0) {
+      throw new ConnectError(`name one page of /debug/, not ${names.length}`, Code.InvalidArgument);
+    }
+    const mark = page.indexOf("?");
+    const name = mark < 0 ? page : page.slice(0, mark);
+    const query = new URLSearchParams(mark < 0 ? "" : page.slice(mark + 1));
+    const { text } = debugPage(sources, { name, query, namespace });
+    return [create(AnySchema, { typeUrl, value: Buffer.from(text) })];
   }
 
   #clientConfig({ peer, types }: XdsClientStatus<Caller>): csds.ClientConfig {
@@ -116,7 +122,7 @@ export class DebugStream {
       node: {
         id: node.id.split("~")[2] ?? "",
         metadata: {
-          CLUSTER_ID: nodeMetadata(node, "CLUSTER_ID") || this.#options.clusterId,
+          CLUSTER_ID: nodeMetadata(node, "CLUSTER_ID") || this.#options.sources.clusterId,
           NAMESPACE: principal.namespace,
           ...(version === "" ? {} : { ISTIO_VERSION: version }),
         },
