@@ -16,22 +16,32 @@ const TOOL: Pod = {
 const SYNCZ = "istio.io/debug/syncz";
 const PAGES = "istio.io/debug";
 
-/** One question, as istioctl asks it, which says that it is in the namespace default; the first answer, or the error. */
+/**
+ * One question, as istioctl asks it: it says that it is in the namespace default, and sends a nonce that nobody gave it. The
+ * first answer, or the error. An acknowledgement must not be answered again.
+ */
 async function ask(mesh: TestMesh, token: string, typeUrl = SYNCZ, resourceNames: string[] = []) {
   const channel = await mesh.channel(token);
   const client = createClient(ads.AggregatedDiscoveryService, channel.transport);
-  const asked = Promise.withResolvers<void>();
+  const answered = Promise.withResolvers<ads.DiscoveryResponse>();
   async function* requests() {
     const metadata = { GENERATOR: "event", NAMESPACE: "istio-system", SERVICE_ACCOUNT: "default" };
     const node = { id: "sidecar~1.1.1.1~istioctl-1.default~default.svc.cluster.local", metadata };
-    yield { node, typeUrl, resourceNames };
-    await asked.promise;
+    yield { node, typeUrl, resourceNames, responseNonce: "2026-11-21 22:06:34 +0000 UTC" };
+    const { nonce, versionInfo } = await answered.promise;
+    yield { typeUrl, resourceNames, responseNonce: nonce, versionInfo };
   }
+  const answers: ads.DiscoveryResponse[] = [];
   try {
-    for await (const answer of client.streamAggregatedResources(requests(), { timeoutMs: 5000 })) return answer;
-    throw new Error("the stream ended without an answer");
+    for await (const answer of client.streamAggregatedResources(requests(), { timeoutMs: 5000 })) {
+      answers.push(answer);
+      answered.resolve(answer);
+    }
+    const [answer, ...others] = answers;
+    assert.ok(answer !== undefined, "the stream ended without an answer");
+    assert.equal(others.length, 0);
+    return answer;
   } finally {
-    asked.resolve();
     channel.close();
   }
 }

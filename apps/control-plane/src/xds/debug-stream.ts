@@ -57,11 +57,15 @@ export class DebugStream {
     });
     try {
       const caller = await this.#authenticate(context);
+      let nonce = "";
       for (;;) {
         const next = await Promise.race([rest.next(), over]);
         if (next.done === true) return;
-        // An acknowledgement wants no answer.
-        if (next.value.responseNonce === "") yield this.#answer(caller, next.value);
+        // An acknowledgement wants no answer. istioctl sends a nonce of its own making with its question.
+        if (nonce !== "" && next.value.responseNonce === nonce) continue;
+        const answer = this.#answer(caller, next.value);
+        nonce = answer.nonce;
+        yield answer;
       }
     } finally {
       clearTimeout(timer);
