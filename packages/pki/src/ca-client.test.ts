@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, symlinkSync, renameSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, createConnection, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
 import { ca } from "@tulle/api";
 import { formatIdentity, type Identity, type Log, type LogFields, silentLog } from "@tulle/base";
 import { startTestCaServer, type TestCaServer } from "@tulle/testkit";
@@ -290,6 +291,19 @@ test("an authority that accepts connections and says nothing is given up", async
   silent.close();
 });
 
+test("an address that nobody answers at is left soon: the next attempt may reach the control plane's new pod", async () => {
+  await using deaf = await listenDeaf();
+  const client = new CaClient({
+    address: `https://127.0.0.1:${deaf.port}`,
+    roots: { kind: "pem", pem: (await CertificateAuthority.selfSigned()).rootsPem },
+    token: { kind: "none" },
+    handshakeTimeoutMs: 50,
+  });
+  const message = /the TCP handshake with 127\.0\.0\.1:\d+ took longer than 50 ms/;
+  await assert.rejects(client.fetch(IDENTITY, NEVER), { code: "CA_REQUEST_FAILED", message });
+  client.close();
+});
+
 test("a client certificate is seen by its names only when it was verified", async () => {
   await using server = await startTestCaServer();
   const { connect } = await import("node:http2");
@@ -321,3 +335,30 @@ test("a client certificate is seen by its names only when it was verified", asyn
     assert.deepEqual(names, trusted ? ["spiffe://cluster.local/ns/default/sa/productpage"] : []);
   }
 });
+
+/** A port whose queue of connections is full: the kernel drops what comes. */
+async function listenDeaf(): Promise<{ readonly port: number } & AsyncDisposable> {
+  const code = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    const server = require("node:net").createServer().listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => {
+      parentPort.postMessage(server.address().port);
+      // Accepts nothing any more.
+      Atomics.wait(workerData, 0, 0);
+    });`;
+  const wake = new Int32Array(new SharedArrayBuffer(4));
+  const worker = new Worker(code, { eval: true, workerData: wake });
+  const [port] = (await once(worker, "message")) as [number];
+  const queued: Socket[] = [];
+  for (let full = false; !full; ) {
+    const socket = createConnection({ port, host: "127.0.0.1" });
+    queued.push(socket);
+    full = await Promise.race([once(socket, "connect").then(() => false), delay(200).then(() => true)]);
+  }
+  return {
+    port,
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of queued) socket.destroy();
+      await worker.terminate();
+    },
+  };
+}

@@ -15,8 +15,10 @@ export interface GrpcChannelOptions {
   readonly token: TokenSource;
   /** Sent as `clusterid` beside the token. */
   readonly clusterId?: string;
-  /** TCP and TLS together. Default 5 s. */
+  /** Name, TCP and TLS together. Default 5 s. */
   readonly connectTimeoutMs?: number;
+  /** TCP alone. Default 1.5 s. */
+  readonly handshakeTimeoutMs?: number;
   /** Extra headers, sent with every request. */
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -31,6 +33,11 @@ export interface GrpcChannel {
 type SessionManager = NonNullable<GrpcTransportOptions["sessionManager"]>;
 
 const CONNECT_TIMEOUT_MS = 5_000;
+/**
+ * One SYN may be lost. More is of no use: what is sent to a pod that has just gone is answered by nobody, and all that
+ * comes of this attempt is sent there; a new one goes to its successor.
+ */
+const HANDSHAKE_TIMEOUT_MS = 1_500;
 /** HTTP/2 PING while a call is open; the connection counts as dead when the answer takes longer than the second. */
 const PING_INTERVAL_MS = 30_000;
 const PING_TIMEOUT_MS = 10_000;
@@ -70,7 +77,7 @@ export async function openGrpcChannel(options: GrpcChannelOptions): Promise<Grpc
 }
 
 function dial(url: URL, ca: string[], options: GrpcChannelOptions): TLSSocket {
-  const { altHostname, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
+  const { altHostname } = options;
   // URL keeps the brackets of an IPv6 literal.
   const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const socket = connect({
@@ -88,11 +95,19 @@ function dial(url: URL, ca: string[], options: GrpcChannelOptions): TLSSocket {
   });
   socket.setKeepAlive(KEEPALIVE);
   socket.setNoDelay(true);
-  const late = () => socket.destroy(new Error(`connecting to ${url.host} took longer than ${connectTimeoutMs} ms`));
-  const timer = setTimeout(late, connectTimeoutMs);
-  socket.once("secureConnect", () => clearTimeout(timer));
-  socket.once("close", () => clearTimeout(timer));
+  const { connectTimeoutMs = CONNECT_TIMEOUT_MS, handshakeTimeoutMs = HANDSHAKE_TIMEOUT_MS } = options;
+  bound(socket, "secureConnect", connectTimeoutMs, url);
+  if (isIP(host) === 0) socket.once("lookup", () => bound(socket, "connect", handshakeTimeoutMs, url));
+  else bound(socket, "connect", handshakeTimeoutMs, url);
   return socket;
+}
+
+/** Ends a connection that is not so far in time. */
+function bound(socket: TLSSocket, state: "connect" | "secureConnect", timeoutMs: number, { host }: URL): void {
+  const what = state === "connect" ? "the TCP handshake with" : "connecting to";
+  const late = () => socket.destroy(new Error(`${what} ${host} took longer than ${timeoutMs} ms`));
+  const timer = setTimeout(late, timeoutMs);
+  for (const end of [state, "close"]) socket.once(end, () => clearTimeout(timer));
 }
 
 function authenticator(options: GrpcChannelOptions): Interceptor {
