@@ -3,6 +3,7 @@ import { type Clock, type Log, messageOf, systemClock } from "@tulle/base";
 import { DEFAULT_MESH_SETTINGS, MeshIndex, podUid } from "@tulle/mesh/convert";
 import { CaService, startGrpcServer } from "@tulle/pki";
 import type { Store } from "@tulle/store";
+import { Profiler } from "@tulle/telemetry/profiling";
 import type { Authenticator } from "./auth/authenticator.ts";
 import { NodeAccounts } from "./auth/node-accounts.ts";
 import { openAuthenticator } from "./auth/open-authenticator.ts";
@@ -15,9 +16,9 @@ import { Discovery } from "./discovery/discovery.ts";
 import { LeavingPods, writeLeft } from "./discovery/leaving-pods.ts";
 import { MeshConfigWatch, type Settings } from "./discovery/mesh-config-watch.ts";
 import { MeshWatches } from "./discovery/mesh-watches.ts";
+import type { DebugSources } from "./http/debug.ts";
 import { dumpServed } from "./http/mesh-dump.ts";
 import { createMetrics } from "./http/metrics.ts";
-import type { DebugSources } from "./http/debug.ts";
 import { startHttpServers } from "./http/servers.ts";
 import { StatusWriter } from "./status/status-writer.ts";
 import { RootConfigMaps } from "./trust/root-config-maps.ts";
@@ -234,6 +235,7 @@ export async function startControlPlane(config: Config, surroundings: Surroundin
         clusterId: config.clusterId,
         namespaces: debugNamespaces,
       },
+      profiler: new Profiler(() => []),
     },
     log: log.scope("http"),
   });

@@ -3,7 +3,7 @@ import { formatCidr, type Log, messageOf } from "@tulle/base";
 import { descriptorLimit, raiseDescriptorLimit } from "@tulle/linux";
 import { dumpState, explain, type MeshChange, MeshState } from "@tulle/mesh";
 import { TelemetryHub } from "@tulle/telemetry";
-import { Profiler } from "./admin/profiler.ts";
+import { Profiler } from "@tulle/telemetry/profiling";
 import { startAdminServer } from "./admin/server.ts";
 import { checkCapabilities } from "./capability-check.ts";
 import type { Config } from "./config.ts";

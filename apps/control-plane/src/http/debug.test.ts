@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { core } from "@tulle/api";
+import { Profiler } from "@tulle/telemetry/profiling";
 import type { XdsClientStatus } from "@tulle/xds";
 import type { Caller } from "../auth/authenticator.ts";
 import { type DebugSources, respondDebug } from "./debug.ts";
@@ -36,6 +37,7 @@ async function ask(path: string): Promise<{ status: number; text: string }> {
   const mine = await respondDebug(request as unknown as IncomingMessage, response as unknown as ServerResponse, {
     sources: SOURCES,
     guard,
+    profiler: new Profiler(() => []),
   });
   assert.ok(mine);
   return answer;
@@ -51,4 +53,8 @@ test("a caller of another namespace sees its own proxy, and of it no more than i
   assert.equal(own.status, 200);
   assert.doesNotMatch(own.text, /secret/);
   assert.equal((await ask("/debug/constructor")).status, 404);
+  // Profiles are for those who see everything.
+  for (const path of ["profile?seconds=1", "heap", "heap/profiling?activate=true"]) {
+    assert.equal((await ask(`/debug/pprof/${path}`)).status, 404, path);
+  }
 });

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { KubeObject } from "@tulle/store";
 import type { StateDump } from "@tulle/mesh";
+import { type Profiler, PROFILE_PAGES, respondProfiling } from "@tulle/telemetry/profiling";
 import { nodeMetadata, type TypeStatus, type XdsClientStatus } from "@tulle/xds";
 import type { Caller } from "../auth/authenticator.ts";
 import { type DebugGuardOptions, debugAccess } from "./debug-guard.ts";
@@ -43,7 +44,10 @@ const PAGES: Readonly<Record<string, Page>> = {
   },
   list: {
     help: "these pages",
-    show: () => Object.entries(PAGES).map(([name, { help }]) => ({ path: `${PREFIX}${name}`, help })),
+    show: () => [
+      ...Object.entries(PAGES).map(([name, { help }]) => ({ path: `${PREFIX}${name}`, help })),
+      ...PROFILE_PAGES.map(([path, help]) => ({ path, help })),
+    ],
   },
 };
 
@@ -51,7 +55,7 @@ const PAGES: Readonly<Record<string, Page>> = {
 export async function respondDebug(
   request: IncomingMessage,
   response: ServerResponse,
-  options: { readonly sources: DebugSources; readonly guard: DebugGuardOptions },
+  options: { readonly sources: DebugSources; readonly guard: DebugGuardOptions; readonly profiler: Profiler },
 ): Promise<boolean> {
   const url = new URL(request.url ?? "/", "http://localhost");
   const { pathname } = url;
@@ -61,6 +65,7 @@ export async function respondDebug(
     respond(response, access.status, `${access.text}\n`);
     return true;
   }
+  if (access.kind === "everything" && (await respondProfiling(url, response, options.profiler))) return true;
   const name = pathname.slice(PREFIX.length) || "list";
   const namespace = access.kind === "namespace" ? access.namespace : undefined;
   const { status, text } = debugPage(options.sources, { name, query: url.searchParams, namespace });

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { get } from "node:http";
 import { test } from "node:test";
+import { gunzipSync } from "node:zlib";
 import { AUTHORIZATION_POLICY } from "@tulle/store";
+import { readProfile } from "@tulle/testkit";
 import { TestMesh, until } from "../testing/test-mesh.fixture.ts";
 
 async function json(mesh: TestMesh, path: string): Promise<unknown> {
@@ -66,6 +68,16 @@ test("the pages that tools read show proxies, the mesh and its configuration", a
     const version = await fetch(`http://127.0.0.1:${monitoring}${path}`);
     assert.match(await version.text(), /^\d+\.\d+/, path);
   }
+});
+
+test("pprof can read where the control plane spends its time", async () => {
+  await using mesh = await TestMesh.start();
+  const answer = await fetch(
+    `http://127.0.0.1:${mesh.controlPlane.ports.monitoring}/debug/pprof/profile?seconds=1&frequency=1000`,
+  );
+  assert.equal(answer.status, 200);
+  const { sampleTypes } = readProfile(gunzipSync(Buffer.from(await answer.arrayBuffer())));
+  assert.deepEqual(sampleTypes, ["samples/count", "cpu/nanoseconds"]);
 });
 
 test("a web page that has its own name lead to a port-forward is not answered", async () => {

@@ -1,4 +1,5 @@
 import type { Log } from "@tulle/base";
+import type { Profiler } from "@tulle/telemetry/profiling";
 import type { Config } from "../config.ts";
 import { type DebugSources, respondDebug } from "./debug.ts";
 import type { DebugGuardOptions } from "./debug-guard.ts";
@@ -11,7 +12,7 @@ export interface HttpServersOptions {
   readonly isReady: () => boolean;
   /** What readiness waits for. */
   readonly unsynced: () => readonly string[];
-  readonly debug: { readonly sources: DebugSources; readonly guard: DebugGuardOptions };
+  readonly debug: { readonly sources: DebugSources; readonly guard: DebugGuardOptions; readonly profiler: Profiler };
   readonly log: Log;
 }
 

@@ -1,3 +1,5 @@
+import { PROFILE_PAGES } from "@tulle/telemetry/profiling";
+
 /** The page at `/`: what the admin port offers. No script and no style from elsewhere: it must work anywhere. */
 
 const ENDPOINTS: readonly (readonly [path: string, method: string, what: string])[] = [
@@ -9,9 +11,7 @@ const ENDPOINTS: readonly (readonly [path: string, method: string, what: string]
   ],
   ["/logging", "POST", "show or change what is logged: ?level=debug, ?level=access=off,xds=debug, ?reset"],
   ["/quitquitquit", "POST", "end gracefully"],
-  ["/debug/pprof/profile", "GET", "CPU profile for pprof: ?seconds=10&frequency=100"],
-  ["/debug/pprof/heap", "GET", "heap profile for pprof, of what was allocated while sampling is on"],
-  ["/debug/pprof/heap/profiling", "GET", "whether heap sampling is on; ?activate=true or false switches it"],
+  ...PROFILE_PAGES.map(([path, help]) => [path, "GET", help] as const),
 ];
 
 export function dashboard(version: string): string {

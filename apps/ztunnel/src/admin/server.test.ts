@@ -6,10 +6,10 @@ import { after, describe, it } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { type Log, silentLog } from "@tulle/base";
 import { LogFilter } from "@tulle/telemetry";
+import { Profiler } from "@tulle/telemetry/profiling";
+import { readProfile } from "@tulle/testkit";
 import { versionInfo } from "../version.ts";
 import type { DumpSources } from "./config-dump.ts";
-import { readProfile } from "./pprof-reader.ts";
-import { Profiler } from "./profiler.ts";
 import { startAdminServer } from "./server.ts";
 
 const mesh = {

@@ -1,15 +1,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { promisify } from "node:util";
-import { gzip } from "node:zlib";
 import type { Log, SocketAddress } from "@tulle/base";
 import type { LogFilter } from "@tulle/telemetry";
+import { type Profiler, respondProfiling } from "@tulle/telemetry/profiling";
 import { HttpServer, respondPieces, respondText } from "../http-server.ts";
 import { configDump, type DumpSources } from "./config-dump.ts";
 import { dashboard } from "./dashboard.ts";
 import { refusal } from "./guard.ts";
 import { handleLogging, type LogFilterHolder } from "./logging.ts";
 import { prettyJson } from "./pretty-json.ts";
-import type { Profiler } from "./profiler.ts";
 
 /** The admin port, 15000 on localhost (spec: l4-ztunnel §9.1). */
 export interface AdminServerOptions {
@@ -28,8 +26,6 @@ export interface AdminServerOptions {
 
 /** Dumps that are being written at a time: each holds a copy of the mesh as objects. */
 const MAX_DUMPS = 4;
-const PROFILE_SECONDS = { fallback: 10, min: 1, max: 300 };
-const PROFILE_FREQUENCY = { fallback: 100, min: 1, max: 1000 };
 
 export function startAdminServer(options: AdminServerOptions): Promise<HttpServer> {
   const admin = new Admin(options);
@@ -76,14 +72,8 @@ class Admin {
       case "/quitquitquit":
         this.#quit(request, response);
         return;
-      case "/debug/pprof/profile":
-        return this.#cpuProfile(url.searchParams, response);
-      case "/debug/pprof/heap":
-        return this.#heapProfile(response);
-      case "/debug/pprof/heap/profiling":
-        return this.#heapSampling(url.searchParams, response);
       default:
-        respondText(response, 404, "not found\n");
+        if (!(await respondProfiling(url, response, this.#options.profiler))) respondText(response, 404, "not found\n");
     }
   }
 
@@ -123,44 +113,6 @@ class Admin {
     response.once("close", () => this.#options.shutdown());
     respondText(response, 200, "shutdown now\n", { connection: "close" });
   }
-
-  async #cpuProfile(query: URLSearchParams, response: ServerResponse): Promise<void> {
-    const seconds = numberOf(query, "seconds", PROFILE_SECONDS);
-    const frequency = numberOf(query, "frequency", PROFILE_FREQUENCY);
-    if (seconds === undefined || frequency === undefined) {
-      respondText(response, 400, "seconds must be 1–300, frequency 1–1000\n");
-      return;
-    }
-    const gone = new AbortController();
-    response.once("close", () => gone.abort());
-    const profile = await this.#options.profiler.cpu(seconds, frequency, gone.signal);
-    if (profile === undefined) respondText(response, 503, "a CPU profile is being taken already\n");
-    else await respondProfile(response, profile);
-  }
-
-  async #heapProfile(response: ServerResponse): Promise<void> {
-    const { profiler } = this.#options;
-    const profile = await profiler.stopHeap();
-    if (profile === undefined) {
-      respondText(response, 500, "heap sampling is off; switch it on with /debug/pprof/heap/profiling?activate=true\n");
-      return;
-    }
-    // A profile can only be had by ending the sampling; it goes on with a new one.
-    await profiler.startHeap();
-    await respondProfile(response, profile);
-  }
-
-  async #heapSampling(query: URLSearchParams, response: ServerResponse): Promise<void> {
-    const { profiler } = this.#options;
-    const activate = query.get("activate");
-    if (activate !== null && activate !== "true" && activate !== "false") {
-      respondText(response, 400, "activate must be true or false\n");
-      return;
-    }
-    if (activate === "true") await profiler.startHeap();
-    if (activate === "false") await profiler.stopHeap();
-    respondText(response, 200, `heap profiling is ${profiler.heapActive ? "active" : "inactive"}\n`);
-  }
 }
 
 async function respondJson(response: ServerResponse, value: object): Promise<void> {
@@ -174,26 +126,4 @@ function respondHtml(response: ServerResponse, html: string): void {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
   });
   response.end(html);
-}
-
-async function respondProfile(response: ServerResponse, profile: Uint8Array): Promise<void> {
-  const bytes = await promisify(gzip)(profile);
-  response.writeHead(200, {
-    "content-type": "application/octet-stream",
-    "content-disposition": 'attachment; filename="profile.pb.gz"',
-    "content-length": bytes.length,
-  });
-  response.end(bytes);
-}
-
-/** undefined: not a whole number in the range. */
-function numberOf(
-  query: URLSearchParams,
-  name: string,
-  { fallback, min, max }: { readonly fallback: number; readonly min: number; readonly max: number },
-): number | undefined {
-  const text = query.get(name);
-  if (text === null) return fallback;
-  const value = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
-  return value >= min && value <= max ? value : undefined;
 }

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
-import { readProfile } from "./pprof-reader.ts";
+import { readProfile } from "@tulle/testkit";
 import { Profiler } from "./profiler.ts";
 
 /** A thread that never returns to its event loop, like a data thread, until it is told to end. */
