@@ -6,10 +6,12 @@ import { join } from "node:path";
 /** What the cluster is made of and apt does not have: built from Go modules, kept in the cache folder. */
 export interface Component {
   /** Its folder under `go/`, and in the cache. */
-  readonly name: "kube-all" | "coredns" | "labbox";
+  readonly name: "kube-all" | "coredns" | "labbox" | "istio";
+  /** Packages by the program that each becomes. Default: the folder's own, by the component's name. */
+  readonly programs?: Readonly<Record<string, string>>;
   /** Given to `go build -ldflags`. */
   readonly linkerFlags: string;
-  /** The image that holds the program, if pods run it. */
+  /** The image that holds the program of the entry point, if pods run it: `<name>.tar`. */
   readonly image?: { readonly reference: string; readonly entrypoint: readonly string[] };
   /** The files it consists of in the cache. */
   readonly files: readonly string[];
@@ -39,6 +41,20 @@ export const COMPONENTS: readonly Component[] = [
   },
 ];
 
+export const ISTIOD_IMAGE = "lab.local/istiod:1";
+
+/** Istio's own command line and control plane, unchanged, for `peers.ts` only: it takes as long to build as all the rest. */
+export const ISTIO: Component = {
+  name: "istio",
+  programs: {
+    istioctl: "istio.io/istio/istioctl/cmd/istioctl",
+    "pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery",
+  },
+  linkerFlags: "-s -w",
+  image: { reference: ISTIOD_IMAGE, entrypoint: ["/pilot-discovery"] },
+  files: ["istioctl", "istio.tar"],
+};
+
 const SOURCES = join(import.meta.dirname, "..", "go");
 /** Of the hash in a cache path: enough that two inputs never meet. */
 const KEY_LENGTH = 16;
@@ -65,7 +81,7 @@ export function artifactFolder(component: Component, cache = cacheFolder()): str
 
 /** The path of one file of a component. */
 export function artifact(name: Component["name"], file: string, cache = cacheFolder()): string {
-  const component = COMPONENTS.find((candidate) => candidate.name === name);
+  const component = [...COMPONENTS, ISTIO].find((candidate) => candidate.name === name);
   if (component === undefined || !component.files.includes(file)) throw new RangeError(`${name} has no file ${file}`);
   return join(artifactFolder(component, cache), file);
 }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { artifactFolder, COMPONENTS, type Component, cacheFolder, sourceFolder } from "./artifacts.ts";
 import { imageTar } from "./image-tar.ts";
 
@@ -18,8 +18,8 @@ const GO_FOLDER = "/usr/local/go/bin";
 const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", arm64: "arm64" };
 
 /** Builds what is missing in the cache, and says on standard error what it does. Throws with what to do about it. */
-export async function build(cache = cacheFolder()): Promise<void> {
-  const missing = COMPONENTS.filter((component) => missingFiles(component, cache).length > 0);
+export async function build(components = COMPONENTS, cache = cacheFolder()): Promise<void> {
+  const missing = components.filter((component) => missingFiles(component, cache).length > 0);
   if (missing.length === 0) return;
   await checkGo();
   for (const component of missing) {
@@ -44,13 +44,16 @@ async function buildComponent(component: Component, cache: string): Promise<void
   const work = `${folder}.${process.pid}`;
   mkdirSync(work, { recursive: true });
   try {
-    const program = join(work, component.name);
-    await fetchModules(component);
-    await go(["build", "-trimpath", "-ldflags", component.linkerFlags, "-o", program, "."], sourceFolder(component));
+    const programs = component.programs ?? { [component.name]: "." };
+    await fetchModules(component, Object.values(programs));
+    for (const [program, source] of Object.entries(programs)) {
+      const flags = ["-trimpath", "-ldflags", component.linkerFlags, "-o", join(work, program)];
+      await go(["build", ...flags, source], sourceFolder(component));
+    }
     if (component.image !== undefined) {
       const [path = ""] = component.image.entrypoint;
-      const files = [{ path, content: readFileSync(program) }];
-      writeFileSync(`${program}.tar`, imageTar({ ...component.image, files, architecture }));
+      const files = [{ path, content: readFileSync(join(work, basename(path))) }];
+      writeFileSync(join(work, `${component.name}.tar`), imageTar({ ...component.image, files, architecture }));
     }
     for (const file of readdirSync(work)) {
       if (!component.files.includes(file)) rmSync(join(work, file));
@@ -63,10 +66,10 @@ async function buildComponent(component: Component, cache: string): Promise<void
 }
 
 /** Lists the packages, which fetches just the modules that hold them. They must be those of go.sum: Go refuses any other. */
-async function fetchModules(component: Component): Promise<void> {
+async function fetchModules(component: Component, packages: readonly string[]): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await go(["list", "-deps", "."], sourceFolder(component));
+      await go(["list", "-deps", ...packages], sourceFolder(component));
       return;
     } catch (error) {
       if (attempt === FETCH_ATTEMPTS) throw error;

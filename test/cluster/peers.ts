@@ -1,0 +1,205 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { run, until } from "@tulle/lab";
+import { differences, type ToldState } from "./peers/differences.ts";
+import { artifact, ISTIO } from "./src/artifacts.ts";
+import { build } from "./src/build.ts";
+import { ECHO_PORTS, Mesh, MESH_NAMESPACE, type PodObject, TestCluster } from "./src/index.ts";
+
+/**
+ * Istio's own programs, built from its module without a change, against ours: `npm run test:peers`. Not a part of
+ * `npm test`: to build them takes as long as all the rest. istioctl asks our control plane and ztunnels; then istiod takes
+ * the place of our control plane, and our node agents and ztunnels, which notice nothing, do their work by what it says.
+ */
+const FOLDER = join(import.meta.dirname, "peers");
+const NAMESPACE = "peers";
+const ISTIOCTL_LIMIT_MS = 60_000;
+/** Until the new control plane has been found and all of it is told. */
+const TOLD_LIMIT_MS = 60_000;
+
+/** What our control plane means to say otherwise, and why. */
+const MEANT: readonly string[] = [];
+
+let running: TestCluster | undefined;
+
+before(async () => {
+  await build([ISTIO]);
+  const attach = process.env.TULLE_CLUSTER_ATTACH;
+  running = attach ? TestCluster.attach(attach) : await TestCluster.up();
+  await mesh().install();
+  await cluster().kubectl(["apply", "-f", join(FOLDER, "mesh.yaml")]);
+  for (const name of ["shop", "buyer"]) await cluster().rollout(`deploy/${name}`, NAMESPACE);
+  await cluster().rollout("deploy/outside", "strict");
+});
+
+after(async () => {
+  await running?.down();
+});
+
+function cluster(): TestCluster {
+  if (running === undefined) throw new Error("the cluster is used outside of a test");
+  return running;
+}
+
+function mesh(): Mesh {
+  return new Mesh(cluster());
+}
+
+function istioctl(...args: readonly string[]): Promise<string> {
+  return run(artifact("istio", "istioctl"), args, {
+    timeoutMs: ISTIOCTL_LIMIT_MS,
+    environment: { KUBECONFIG: cluster().kubeconfig },
+  });
+}
+
+async function podOf(app: string): Promise<PodObject> {
+  const [pod] = await cluster().pods(`app=${app}`, NAMESPACE);
+  return mesh().waitForCaptured(`${NAMESPACE}/${pod?.metadata.name ?? assert.fail(`there is no pod of ${app}`)}`);
+}
+
+/** What buyer gets from the service shop. */
+async function buy(): Promise<string> {
+  const url = `http://shop.${NAMESPACE}/`;
+  return cluster().execDirectly(await podOf("buyer"), ["/labbox", "get", "-timeout=5s", url]);
+}
+
+describe("istioctl", () => {
+  test("knows the versions of our control plane and ztunnels", async () => {
+    const { clientVersion } = JSON.parse(await mesh().tulle(["version", "--no-remote", "-o", "json"])) as Versions;
+    const text = await istioctl("version");
+    assert.ok(text.includes(`control plane version: ${clientVersion.version}\n`), text);
+    assert.ok(text.includes(`data plane version: ${clientVersion.version} (2 proxies)\n`), text);
+  });
+
+  test("sees by proxy-status that both ztunnels are told everything", async () => {
+    await until(
+      async () => {
+        const [, ...rows] = rowsOf(await istioctl("proxy-status", "-v", "1"));
+        return rows.length === 2 && rows.every((row) => row.filter((cell) => cell === "SYNCED").length === 2);
+      },
+      { what: "both ztunnels to be synced", timeoutMs: 30_000 },
+    );
+  });
+
+  test("reads the debug pages by internal-debug", async () => {
+    const proxies = JSON.parse(await istioctl("experimental", "internal-debug", "syncz")) as { proxy: string }[];
+    assert.equal(proxies.length, 2);
+    assert.match(await istioctl("experimental", "internal-debug", "nothing"), /list, please check all supported/);
+  });
+
+  test("reads what ztunnel knows by ztunnel-config, and sets its log's level", async () => {
+    const row = async (kind: string, name: string, ...args: string[]) => {
+      const rows = rowsOf(await istioctl("ztunnel-config", kind, ...args));
+      return rows.find((cells) => cells.includes(name)) ?? assert.fail(`${kind} has no row of ${name}`);
+    };
+    const { metadata, spec, status } = await podOf("buyer");
+    const { nodeName = "" } = spec;
+    const workload = await row("workload", metadata.name);
+    assert.equal(workload[0], NAMESPACE);
+    assert.equal(workload[2]?.split(",")[0], status.podIP);
+    assert.deepEqual(workload.slice(3), [nodeName, "None", "HBONE"]);
+    assert.deepEqual((await row("service", "through-waypoint")).slice(3), ["waypoint", "3/3"]);
+    assert.deepEqual(await row("policy", "every-field"), [NAMESPACE, "every-field", "Allow", "WorkloadSelector"]);
+    const identity = `spiffe://cluster.local/ns/${NAMESPACE}/sa/default`;
+    const certificate = await row("certificate", identity, "--node", nodeName);
+    assert.deepEqual(certificate.slice(1, 4), ["Leaf", "Available", "true"]);
+
+    const address = `${(await podOf("shop")).status.podIP}:${ECHO_PORTS.tcp}`;
+    await using _ = await cluster().holdConnection(await podOf("buyer"), { address });
+    const connection = await row("connections", `${metadata.name}.${NAMESPACE}`, "--node", nodeName);
+    assert.deepEqual([connection[1], connection.at(-1)], ["Outbound", "HBONE"]);
+
+    const { metadata: ztunnel } = await mesh().ztunnel(1);
+    assert.match(await istioctl("ztunnel-config", "log", ztunnel.name, "--level", "debug"), /level is .*debug/);
+    assert.match(await istioctl("ztunnel-config", "log", ztunnel.name, "--reset"), /level is .*info/);
+  });
+
+  test("finds nothing to complain of", async () => {
+    assert.match(await istioctl("experimental", "precheck"), /No issues found/);
+    await istioctl("analyze", "--all-namespaces", "--failure-threshold", "Error");
+  });
+});
+
+describe("istiod in the place of our control plane", () => {
+  let ours: ToldState;
+  let istiod: PodObject;
+
+  before(async () => {
+    ours = await mesh().configDump<ToldState>(1);
+    await cluster().load(artifact("istio", "istio.tar"));
+    await cluster().kubectl(["delete", "deploy", "istiod", "-n", MESH_NAMESPACE]);
+    await cluster().kubectl(["apply", "-f", join(FOLDER, "istiod.yaml")]);
+    await cluster().rollout("deploy/istiod", MESH_NAMESPACE);
+    istiod = await mesh().controlPlane();
+    // Only it can tell of its own pod.
+    for (const node of [1, 2]) {
+      await until(async () => (await mesh().configDump<ToldState>(node)).workloads.some(isIstiod), {
+        what: `istiod to tell the ztunnel of n${node} of itself`,
+        timeoutMs: TOLD_LIMIT_MS,
+        intervalMs: 500,
+      });
+    }
+  });
+
+  const isIstiod = (workload: object) => (workload as { name?: string }).name === istiod.metadata.name;
+
+  test("tells ztunnel the same of every kind of object, but for what we mean to do otherwise", async () => {
+    const theirs = await mesh().configDump<ToldState>(1);
+    const found = differences(theirs, ours).filter((line) => !line.includes("/istiod"));
+    assert.deepEqual(found, MEANT);
+  });
+
+  test("signs what our ztunnels ask for, and pods talk by it", async () => {
+    await cluster().kubectl(["rollout", "restart", "ds/ztunnel", "-n", MESH_NAMESPACE]);
+    await cluster().rollout("ds/ztunnel", MESH_NAMESPACE);
+    const since = Date.now();
+    await until(async () => (await buy()).startsWith("200 "), { what: "an answer from shop", timeoutMs: 30_000 });
+    const identity = `spiffe://cluster.local/ns/${NAMESPACE}/sa/default`;
+    for (const node of [1, 2]) {
+      const lines = await mesh().accessLog(node, since);
+      if (lines.some((line) => line.direction === "inbound" && line["src.identity"] === identity)) return;
+    }
+    assert.fail("no ztunnel has logged a connection of buyer's identity");
+  });
+
+  test("enforces a policy that is written now", async () => {
+    const policy = {
+      apiVersion: "security.istio.io/v1",
+      kind: "AuthorizationPolicy",
+      metadata: { name: "closed", namespace: NAMESPACE },
+      spec: { selector: { matchLabels: { app: "shop" } } },
+    };
+    await cluster().apply(policy);
+    await until(() => buy().then(...swapped), { what: "shop to be closed", timeoutMs: 30_000 });
+    await cluster().delete(policy);
+    await until(async () => (await buy()).startsWith("200 "), { what: "shop to be open", timeoutMs: 30_000 });
+  });
+
+  test("lets pods leave and join: nobody but our control plane confirms that all have heard of it, and the agent goes on", async () => {
+    const { metadata } = await podOf("shop");
+    const name = `${NAMESPACE}/${metadata.name}`;
+    const label = (value: string) =>
+      cluster().kubectl(["label", "pod", metadata.name, "-n", NAMESPACE, `istio.io/dataplane-mode${value}`]);
+    await label("=none");
+    await mesh().waitForCaptured(name, false);
+    await label("-");
+    await mesh().waitForCaptured(name);
+    assert.match(await buy(), /^200 /);
+  });
+});
+
+interface Versions {
+  readonly clientVersion: { readonly version: string };
+}
+
+/** For what has to fail. */
+const swapped = [() => false, () => true] as const;
+
+/** Cells of a table whose columns are two blanks apart, or one when no cell has any. */
+function rowsOf(table: string): string[][] {
+  return table
+    .trim()
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/));
+}
