@@ -1,5 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import type { ApiClient } from "./api-client.ts";
 import { cgroupName, type ClusterSettings } from "./settings.ts";
 
@@ -81,8 +81,23 @@ export function processesOf(folder: string): number[] {
   return readFileSync(join(folder, "cgroup.procs"), "utf8").split("\n").filter(Boolean).map(Number);
 }
 
+/** Level by level: other folders may go at any moment. */
 function findFolder(root: string, name: string): string | undefined {
-  if (!existsSync(root)) return undefined;
-  const found = readdirSync(root, { recursive: true, encoding: "utf8" }).find((path) => path.endsWith(`/${name}`));
-  return found === undefined ? undefined : join(root, found);
+  for (let level = [root]; level.length > 0; ) {
+    level = level.flatMap((folder) => foldersIn(folder).map((inner) => join(folder, inner)));
+    const found = level.find((folder) => basename(folder) === name);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** Names of the folders in a folder; none when it has just gone. */
+export function foldersIn(folder: string): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name);
+  } catch {
+    return [];
+  }
 }

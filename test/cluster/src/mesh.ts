@@ -33,6 +33,8 @@ const INSTALL_LIMIT_MS = 180_000;
 const TULLE_LIMIT_MS = 60_000;
 /** From the label to the annotation: less than a second on a quiet machine. */
 const CAPTURE_LIMIT_MS = 30_000;
+/** From a pod that was deleted to its successor. */
+const RUNNING_LIMIT_MS = 60_000;
 const POLL_MS = 100;
 
 const installations = new WeakMap<TestCluster, Promise<void>>();
@@ -135,11 +137,17 @@ export class Mesh {
     }
   }
 
-  async #only(selector: string, node?: number): Promise<PodObject> {
-    const pods = await this.#cluster.pods(selector, MESH_NAMESPACE);
-    const found = pods.find(({ spec }) => node === undefined || spec.nodeName === `n${node}`);
-    if (found === undefined) throw new Error(`no pod ${selector} runs${node === undefined ? "" : ` on n${node}`}`);
-    return found;
+  /** One that was killed before has a successor that may still be starting: it is waited for. */
+  #only(selector: string, node?: number): Promise<PodObject> {
+    const isMeant = ({ metadata, spec, status }: PodObject) =>
+      (node === undefined || spec.nodeName === `n${node}`) &&
+      metadata.deletionTimestamp === undefined &&
+      status.containerStatuses?.[0]?.ready === true;
+    return until(async () => (await this.#cluster.pods(selector, MESH_NAMESPACE)).find(isMeant), {
+      what: `a pod ${selector} to run${node === undefined ? "" : ` on n${node}`}`,
+      timeoutMs: RUNNING_LIMIT_MS,
+      intervalMs: POLL_MS,
+    });
   }
 
   async #askZtunnel(node: number, url: string): Promise<string> {

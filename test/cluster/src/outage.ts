@@ -1,7 +1,6 @@
-import { readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { until } from "@tulle/lab";
-import { containerFolder, type PodObject, processesOf } from "./containers.ts";
+import { containerFolder, foldersIn, type PodObject, processesOf } from "./containers.ts";
 import type { TestCluster } from "./test-cluster.ts";
 
 /** Shorter than any program needs to start and do something. */
@@ -111,17 +110,6 @@ function processes(folder: string): number[] {
     return processesOf(folder);
   } catch {
     // The control group has just gone.
-    return [];
-  }
-}
-
-function foldersIn(folder: string): string[] {
-  try {
-    return readdirSync(folder, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => name);
-  } catch {
-    // As a whole, too.
     return [];
   }
 }
