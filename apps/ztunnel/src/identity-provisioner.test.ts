@@ -8,6 +8,8 @@ import { IdentityProvisioner } from "./identity-provisioner.ts";
 const WEB: Identity = { trustDomain: "cluster.local", namespace: "shop", serviceAccount: "web" };
 const URI = formatIdentity(WEB);
 const NODE = "n1";
+/** So long that who does not wait is seen to be quicker, on a busy machine too. */
+const JOIN_WAIT_MS = 1000;
 
 /** What of a certificate is passed on. */
 const CERTIFICATE = {
@@ -73,16 +75,16 @@ test("a pod that is refused at first, because the authority has not heard of it 
 });
 
 test("an authority that does not answer keeps one pod waiting, for a while, and no other until it is back", async () => {
-  const { provisioner, answerWith, tell } = setUp(100);
+  const { provisioner, answerWith, tell } = setUp(JOIN_WAIT_MS);
   answerWith(() => new Promise(() => {}));
   provisioner.serve("one", WEB);
   provisioner.serve("two", { ...WEB, serviceAccount: "other" });
   const begin = performance.now();
   await provisioner.whenReady("one");
   const waited = performance.now() - begin;
-  assert.ok(waited >= 90, `${waited} ms`);
+  assert.ok(waited >= JOIN_WAIT_MS - 10, `${waited} ms`);
   await provisioner.whenReady("two");
-  assert.ok(performance.now() - begin - waited < 50, "the second one did not wait");
+  assert.ok(performance.now() - begin - waited < JOIN_WAIT_MS - 100, "the second one did not wait");
   tell();
   answerWith(() => Promise.resolve(CERTIFICATE));
   await provisioner.whenReady("two");

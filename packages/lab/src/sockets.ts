@@ -54,10 +54,13 @@ export function connectFrom(namespacePath: string, to: SocketAddress, options: P
   // Without manualStart Node begins to read a socket that is not connected yet.
   const socket = new Socket({ fd: descriptor.release(), allowHalfOpen: true, manualStart: true } as object);
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
+    const giveUp = () => {
+      if (!socket.connecting) return;
       const text = `no answer from ${formatSocketAddress(to)} within ${timeoutMs} ms`;
       socket.destroy(Object.assign(new Error(text), { code: "ETIMEDOUT" }));
-    }, timeoutMs);
+    };
+    // After a stall Node runs timers before it looks at sockets: this one may be connected already.
+    const timer = setTimeout(() => setImmediate(giveUp), timeoutMs);
     socket.once("error", reject).once("close", () => clearTimeout(timer));
     socket.connect({ port: to.port, host: to.ip }, () => {
       clearTimeout(timer);

@@ -3,13 +3,13 @@ import { MeshError } from "@tulle/base";
 export interface UntilOptions {
   /** What is waited for, for the error: "the proxy to listen". */
   readonly what: string;
-  /** Default 10 s: long for a busy machine, and only spent when the test fails. */
+  /** Default 30 s: long for a busy machine, and only spent when the test fails. */
   readonly timeoutMs?: number;
   /** Default 20 ms. */
   readonly intervalMs?: number;
 }
 
-const DEFAULT_TIMEOUT_MS = 10_000;
+const DEFAULT_TIMEOUT_MS = 30_000;
 const DEFAULT_INTERVAL_MS = 20;
 
 /**

@@ -19,6 +19,10 @@ export const APP_PORT = 8080;
 /** The server's port, outside the pod. */
 export const SERVER_PORT = 9090;
 
+/** Of connecting, and of a greeting or an echo: long for a busy machine, and only spent when a test fails. */
+const CONNECT_TIMEOUT_MS = 15_000;
+const ANSWER_TIMEOUT_MS = 20_000;
+
 /** Asks a greeter to reset the connection. */
 const RESET = "reset\n";
 
@@ -92,8 +96,8 @@ export class Client {
   }
 
   static async connect(from: LabHost, to: SocketAddress, options: PeerOptions = {}): Promise<Client> {
-    const socket = await connectFrom(from.namespace.path, to, { timeoutMs: 2000, ...options });
-    const [first] = (await once(socket, "data", { signal: AbortSignal.timeout(5000) })) as [Buffer];
+    const socket = await connectFrom(from.namespace.path, to, { timeoutMs: CONNECT_TIMEOUT_MS, ...options });
+    const [first] = (await once(socket, "data", { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) })) as [Buffer];
     const [name = "", peer = ""] = first.toString().trim().split(" ");
     return new Client(socket, { name, peer: peer.replace(/^::ffff:/, "") });
   }
@@ -101,7 +105,7 @@ export class Client {
   /** Sends a line and waits for its echo. */
   async echo(text: string): Promise<void> {
     this.socket.write(`${text}\n`);
-    const signal = AbortSignal.timeout(5000);
+    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
     while (!this.#buffered.includes(`${text}\n`)) await once(this.socket, "data", { signal });
   }
 
@@ -114,7 +118,7 @@ export class Client {
 }
 
 /** What a lookup of the pod got for an answer: "dns" when it was redirected. */
-export async function askDns(pod: LabHost, server: SocketAddress, timeoutMs = 5000): Promise<string> {
+export async function askDns(pod: LabHost, server: SocketAddress, timeoutMs = ANSWER_TIMEOUT_MS): Promise<string> {
   const family = server.ip.includes(":") ? pod.v6 : pod.v4;
   const socket = await datagramIn(pod.namespace.path, { ip: family ?? "", port: 0 });
   try {

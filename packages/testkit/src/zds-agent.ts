@@ -5,6 +5,9 @@ import { silentLog } from "@tulle/base";
 import { NetNamespace } from "@tulle/linux";
 import { type AgentPod, type PodInfo, ZdsServer } from "@tulle/zds";
 
+/** With the proxy: the product's 5 s are few on a machine that runs many things at once. */
+const PATIENCE_MS = 30_000;
+
 /** A node agent without rules: the real server, a socket of its own, and a table of pods that a test changes. */
 export class TestZdsAgent implements Disposable {
   /** For INPOD_UDS. */
@@ -63,6 +66,12 @@ export class TestZdsAgent implements Disposable {
   }
 
   #listen(): ZdsServer {
-    return new ZdsServer({ path: this.path, log: silentLog, snapshot: () => [...this.#pods.values()] });
+    return new ZdsServer({
+      path: this.path,
+      log: silentLog,
+      snapshot: () => [...this.#pods.values()],
+      helloTimeoutMs: PATIENCE_MS,
+      ackTimeoutMs: PATIENCE_MS,
+    });
   }
 }

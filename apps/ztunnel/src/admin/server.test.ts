@@ -322,7 +322,7 @@ describe("a client that is slow or greedy", () => {
     let text = "";
     for await (const chunk of socket) text += chunk;
     assert.match(text, /^HTTP\/1\.1 408 /);
-    assert.ok(performance.now() - startedAt < 5000);
+    assert.ok(performance.now() - startedAt < 9500, "before the request's own ten seconds");
   });
 
   it("is answered 431 when its header is over 8 KiB", async () => {

@@ -7,6 +7,9 @@ import { DEFAULT_PROBE_IPS } from "./pod-rules.ts";
 
 const PROBED = 8080;
 const OTHER = 9090;
+/** Of one transfer, and of a command with two: long for a busy machine, and only spent when the test fails. */
+const CURL_SECONDS = 20;
+const SLOW = { timeoutMs: 60_000 };
 const OPTIONS = { sources: DEFAULT_PROBE_IPS, uid: 0, cgroup: undefined };
 
 describe("the host's rules for probes", () => {
@@ -36,8 +39,8 @@ describe("the host's rules for probes", () => {
   async function knock(ip: string, port: number, options: readonly string[] = []): Promise<string> {
     seen.length = 0;
     const url = `http://${ip.includes(":") ? `[${ip}]` : ip}:${port}/`;
-    const words = ["-s", "--http0.9", "--max-time", "3", "-o", "/dev/null", url];
-    await lab.fabric.run("setpriv", [...options, "curl", ...words]);
+    const words = ["-s", "--http0.9", "--max-time", `${CURL_SECONDS}`, "-o", "/dev/null", url];
+    await lab.fabric.run("setpriv", [...options, "curl", ...words], SLOW);
     return seen.find(([at]) => at === port)?.[1] ?? "";
   }
 
@@ -77,12 +80,12 @@ describe("the host's rules for probes", () => {
       mkdir -p /sys/fs/cgroup/tulle-test/kubelet
       trap 'echo $$ > /sys/fs/cgroup/cgroup.procs; rmdir /sys/fs/cgroup/tulle-test/kubelet /sys/fs/cgroup/tulle-test' EXIT
       nft -f -
-      curl -s --http0.9 --max-time 3 -o /dev/null http://${pod.v4}:${PROBED}/ </dev/null
+      curl -s --http0.9 --max-time ${CURL_SECONDS} -o /dev/null http://${pod.v4}:${PROBED}/ </dev/null
       echo $$ > /sys/fs/cgroup/tulle-test/kubelet/cgroup.procs
-      curl -s --http0.9 --max-time 3 -o /dev/null http://${pod.v4}:${PROBED}/ </dev/null
+      curl -s --http0.9 --max-time ${CURL_SECONDS} -o /dev/null http://${pod.v4}:${PROBED}/ </dev/null
     `;
     seen.length = 0;
-    await lab.fabric.run("unshare", ["--mount", "--", "bash", "-c", script], { input: transaction });
+    await lab.fabric.run("unshare", ["--mount", "--", "bash", "-c", script], { input: transaction, ...SLOW });
     await until(() => seen.length === 2, { what: "both connections" });
     assert.deepEqual(
       seen.map(([, from]) => from),
