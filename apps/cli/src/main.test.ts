@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { assertGolden } from "../test/golden.ts";
 
@@ -122,4 +122,15 @@ test("a reader that has read enough is no error", () => {
   });
   assert.equal(stderr, "");
   assert.match(stdout, /^(0|141)\n$/);
+});
+
+test("what is installed as tulle is this program", () => {
+  const installed = join(import.meta.dirname, "../../../node_modules/.bin/tulle");
+  const { status, stdout } = spawnSync(installed, ["version", "--no-remote", "-o", "json"], {
+    encoding: "utf8",
+    timeout: TIMEOUT_MS,
+    env: { PATH: `${dirname(process.execPath)}:${process.env["PATH"] ?? ""}`, HOME: folder, NODE_NO_WARNINGS: "1" },
+  });
+  assert.equal(status, 0);
+  assert.equal(stdout, start(["version", "--no-remote", "-o", "json"]).stdout);
 });
