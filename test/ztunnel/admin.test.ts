@@ -47,10 +47,21 @@ async function dump(node: string) {
   return JSON.parse((await mesh.get(node, 15_000, "/config_dump")).body);
 }
 
+/** Of a data thread that is busy for long a dump leaves out the connections. */
+async function wholeDump(node: string, uid: string) {
+  return until(
+    async () => {
+      const all = await dump(node);
+      return all.workloadState[uid].connections !== undefined && all;
+    },
+    { what: `the connections of ${uid} in the dump` },
+  );
+}
+
 test("the dump shows the mesh, the live connections of both directions and the certificates, but no key", async () => {
   using call = await Call.open(client.host.namespace.path, { ip: VIP, port: 80 });
   await call.say("hello");
-  const [a, b] = [await dump("a"), await dump("b")];
+  const [a, b] = [await wholeDump("a", "uid-client"), await wholeDump("b", "uid-server")];
   const workload = a.workloads.find(({ name }: { name: string }) => name === "server");
   assert.deepEqual(
     [workload.uid, workload.protocol, workload.workloadIps, workload.services],

@@ -13,7 +13,8 @@ const PER_SOURCE = 4;
 const PER_LISTENER = 6;
 /** Handshake and first CONNECT must come within this time. */
 const AUTHENTICATION_MS = 10_000;
-const SLACK_MS = 3000;
+/** For a machine with other things to do. */
+const SLACK_MS = 10_000;
 
 let mesh: MeshLab;
 let server: LabPod;
@@ -92,14 +93,16 @@ test("strangers that do not authenticate are bounded, by source and in total, an
   await until(async () => (await unauthenticated()) === PER_SOURCE, { what: "them to be counted" });
   await assertRefused(one, "unauthenticated_source");
   const theirs = await Promise.all(Array.from({ length: PER_LISTENER - PER_SOURCE }, () => silent(two)));
+  const opened = performance.now();
   await until(async () => (await unauthenticated()) === PER_LISTENER, { what: "all of them to be counted" });
   await assertRefused(two, "unauthenticated_listener");
   const all = [...mine, ...theirs];
   assert.ok(all.every(({ end }) => end === undefined));
   const timeouts = await refused("authentication_timeout");
   await Promise.all(all.map((call) => call.over(AUTHENTICATION_MS + SLACK_MS)));
-  const elapsed = performance.now() - start;
-  assert.ok(elapsed > AUTHENTICATION_MS - 500 && elapsed < AUTHENTICATION_MS + SLACK_MS, `${Math.round(elapsed)} ms`);
+  const now = performance.now();
+  assert.ok(now - start > AUTHENTICATION_MS - 500, `${Math.round(now - start)} ms after the first`);
+  assert.ok(now - opened < AUTHENTICATION_MS + SLACK_MS, `${Math.round(now - opened)} ms after the last`);
   await until(async () => (await refused("authentication_timeout")) === timeouts + PER_LISTENER, { what: "the count" });
   await until(async () => (await unauthenticated()) === 0, { what: "the gauge to return" });
   assert.equal(await ask(pathOf("modest"), { ip: server.host.v4, port: PORT }), "ok");

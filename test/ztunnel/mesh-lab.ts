@@ -59,6 +59,8 @@ export const POD_NAMESPACE = "demo";
 const TRUST_DOMAIN = "cluster.local";
 const CA_PORT = 15_012;
 const READY_TIMEOUT_MS = 30_000;
+/** Of a node agent with its ztunnel: the product's 5 s are few on a machine that starts several at once. */
+const AGENT_PATIENCE_MS = 30_000;
 const ZTUNNEL_MAIN = fileURLToPath(new URL("../../apps/ztunnel/src/main.ts", import.meta.url));
 
 export class MeshLab implements AsyncDisposable {
@@ -198,7 +200,15 @@ export class MeshLab implements AsyncDisposable {
 
   /** Value of a metric's sample whose labels include these; the sum over matching samples, 0 when there is none. */
   async metric(nodeName: string, name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
-    const { body } = await this.get(nodeName, 15_020, "/metrics");
+    // A busy ztunnel may refuse for once: that is not the value 0.
+    const { body } = await until(
+      async () => {
+        const answer = await this.get(nodeName, 15_020, "/metrics");
+        if (answer.status !== 200) throw new Error(`status ${answer.status}: ${answer.body}`);
+        return answer;
+      },
+      { what: `the metrics of node ${nodeName}` },
+    );
     let sum = 0;
     for (const line of body.split("\n")) {
       if (!line.startsWith(`${name}{`) && !line.startsWith(`${name} `)) continue;
@@ -243,7 +253,13 @@ export class MeshLab implements AsyncDisposable {
   async #startNode(name: string): Promise<void> {
     const host = await this.lab.host(`node-${name}`);
     const socket = join(this.folder, `${name}.sock`);
-    const agent = new ZdsServer({ path: socket, log: silentLog, snapshot: () => this.#snapshot(name) });
+    const agent = new ZdsServer({
+      path: socket,
+      log: silentLog,
+      snapshot: () => this.#snapshot(name),
+      helloTimeoutMs: AGENT_PATIENCE_MS,
+      ackTimeoutMs: AGENT_PATIENCE_MS,
+    });
     const caForward = await this.#forwardToCa(host);
     const ztunnel = await this.#startZtunnel(host, name, socket, this.#environment);
     this.nodes.set(name, { name, host, socket, agent, ztunnel, caForward });

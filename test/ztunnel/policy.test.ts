@@ -7,11 +7,16 @@ import { type LabPod, MeshLab, POD_NAMESPACE } from "./mesh-lab.ts";
 /** Authorization as applications and operators see it: who gets through, who is cut when it changes, and what is said about it. */
 
 const PORT = 8080;
-/** A policy that is written must be in force within a second; the rest is for a machine with other things to do. */
+/**
+ * A policy that is written must be in force within a second; the rest is for a machine with other things to do (the second
+ * itself is held against medians on the cluster).
+ */
 const IN_FORCE_MS = 1000;
-const SLACK_MS = 1500;
+const SLACK_MS = 14_000;
 /** How long a connection may wait for what the control plane has not said yet, and the same slack. */
 const STATE_WAIT_MS = 5000;
+/** A timer is not exact. */
+const EARLY_MS = 500;
 
 let mesh: MeshLab;
 let server: LabPod;
@@ -157,7 +162,7 @@ test("a policy that is named but missing: open connections stay, new ones wait a
   const answers = await Promise.all([askFrom(client), askFrom(plain)]);
   const elapsed = performance.now() - start;
   assert.deepEqual(answers, ["ECONNRESET", "ECONNRESET"]);
-  assert.ok(elapsed > STATE_WAIT_MS - SLACK_MS && elapsed < STATE_WAIT_MS + SLACK_MS, `${Math.round(elapsed)} ms`);
+  assert.ok(elapsed > STATE_WAIT_MS - EARLY_MS && elapsed < STATE_WAIT_MS + SLACK_MS, `${Math.round(elapsed)} ms`);
   await until(() => mesh.logLines("b", "policy rejection: ", "demo/later").length === 2, {
     what: "the log to name the missing policy",
   });

@@ -18,7 +18,11 @@ const EMPTY = { ...SERVICE, name: "empty", hostname: "empty.demo.svc.cluster.loc
 /** Inside MESH_CIDRS and the lab's own network, but nobody's; a server outside the mesh has the second one. */
 const MESH_CIDR = "10.96.200.0/24";
 const STATE_WAIT_MS = 5000;
-const SLACK_MS = 2000;
+/** A timer is not exact, and an answer may be late on a machine with other things to do. */
+const EARLY_MS = 500;
+const SLACK_MS = 15_000;
+/** So much less than a wait shows that there was none, on a busy machine too. */
+const NO_WAIT_MS = STATE_WAIT_MS - 200;
 
 let mesh: MeshLab;
 let client: LabPod;
@@ -73,6 +77,11 @@ async function answers(count: number): Promise<Map<string, number>> {
     seen.set(who, (seen.get(who) ?? 0) + 1);
   }
   return seen;
+}
+
+function assertWaited(elapsed: number): void {
+  const text = `refused after ${Math.round(elapsed)} ms`;
+  assert.ok(elapsed > STATE_WAIT_MS - EARLY_MS && elapsed < STATE_WAIT_MS + SLACK_MS, text);
 }
 
 /** Leaves the service's endpoints to those named. */
@@ -131,7 +140,7 @@ test("a service without endpoints refuses at once, and so does a port that it do
   ] as const) {
     const start = performance.now();
     assert.equal(await whoAnswers(ip, port), "ECONNRESET");
-    assert.ok(performance.now() - start < STATE_WAIT_MS - SLACK_MS, "it was not a wait");
+    assert.ok(performance.now() - start < NO_WAIT_MS, "it was not a wait");
     await until(() => mesh.logLines("a", `no healthy upstream: ${ip}:${port}`).length > 0, { what: "the log" });
   }
 });
@@ -188,7 +197,7 @@ test("an unknown address inside MESH_CIDRS is refused after a wait, never passed
   const start = performance.now();
   assert.equal(await ask(client.host.namespace.path, { ip, port: PORT }, "not for the wire"), "ECONNRESET");
   const elapsed = performance.now() - start;
-  assert.ok(Math.abs(elapsed - STATE_WAIT_MS) < SLACK_MS, `refused after ${Math.round(elapsed)} ms`);
+  assertWaited(elapsed);
   await until(() => mesh.logLines("a", `unknown destination: ${ip}:${PORT} is in MESH_CIDRS`).length === 1, {
     what: "the log to say why",
   });
@@ -208,6 +217,6 @@ test("a service whose waypoint is unknown is refused after a wait, never answere
   const start = performance.now();
   assert.equal(await whoAnswers(), "ECONNRESET");
   const elapsed = performance.now() - start;
-  assert.ok(Math.abs(elapsed - STATE_WAIT_MS) < SLACK_MS, `refused after ${Math.round(elapsed)} ms`);
+  assertWaited(elapsed);
   await until(() => mesh.logLines("a", "unknown waypoint: ", "nowhere.example").length === 1, { what: "the log" });
 });

@@ -79,6 +79,8 @@ for (const [to, where] of [
       await until(async () => (await mesh.metric(node, "istio_tcp_connections_opened_total", opened)) === before + 1, {
         what: "the connection to be counted",
       });
+      // What tcpdump has not read when it is told to end is lost.
+      await capture.packet(({ payload }) => payload.length > 0, "the call on the wire");
       const frames = await capture.stop();
       const address = v6 ? server.host.v6 : server.host.v4;
       assert.ok(frames.length > 0, "the capture saw the connection");
