@@ -132,7 +132,7 @@ describe("the agent is removed", () => {
     assert.match(await node.lab.fabric.run("nft", ["list", "ruleset"]), new RegExp(DEFAULT_PROBE_IPS[0] ?? "-"));
     const started = performance.now();
     await node.agent?.terminate();
-    assert.ok(performance.now() - started < 8000, "the deadline holds");
+    assert.ok(performance.now() - started < 30_000, "the deadline holds");
     node.agent = undefined;
     for (const pod of [idle, busy]) {
       assert.equal(await node.rules(pod), "");

@@ -95,7 +95,7 @@ test("a refusal is not repeated, and closing does not wait for ever", async () =
   const started = performance.now();
   unreachable.recorder.record(POD, said("x"));
   await unreachable.recorder.close();
-  assert.ok(performance.now() - started < 4_000);
+  assert.ok(performance.now() - started < 20_000);
   assert.equal(unreachable.recorder.dropped, 1);
 });
 
