@@ -7,7 +7,12 @@ import { until } from "./until.ts";
 
 /** More than any test looks at; a capture that sees more is not filtered as it should be. */
 const MAX_PACKETS = 200_000;
-/** In KiB, of which a packet takes 64 however small it is: enough for a busy machine's bursts, so that none is dropped. */
+/**
+ * Bytes of a packet. Looked for are ports, flags and short words at its beginning; without it each would take 64 KiB of the
+ * kernel's buffer, however small it is.
+ */
+const SNAPSHOT = "4096";
+/** In KiB: room for 16,000 such packets, so that none is dropped while a test's process stands still. */
 const KERNEL_BUFFER = "65536";
 
 /** Packets of one device, recorded by tcpdump and decoded as they come. */
@@ -35,7 +40,7 @@ export class Capture implements AsyncDisposable {
   /** Resolves when tcpdump listens. Throws MeshError with tcpdump's complaint. */
   static async start(namespacePath: string, device: string, filter: string): Promise<Capture> {
     // The kernel hands every packet over at once (immediate mode), and -U writes each at once.
-    const options = ["-i", device, "-n", "-U", "--immediate-mode", "-B", KERNEL_BUFFER, "-w", "-"];
+    const options = ["-i", device, "-n", "-U", "--immediate-mode", "-s", SNAPSHOT, "-B", KERNEL_BUFFER, "-w", "-"];
     const tcpdump = ["--pdeathsig", "KILL", "--", "tcpdump", ...options, ...(filter === "" ? [] : [filter])];
     const [file = "", ...args] = inNamespace(namespacePath, "setpriv", tcpdump);
     const capture = new Capture(spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] }));
