@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { CommandError } from "@tulle/lab";
+import { type CommandError, until } from "@tulle/lab";
 import {
   ECHO_PORTS,
   type EchoAnswer,
@@ -24,6 +24,17 @@ import {
   type Scene,
 } from "./scene.ts";
 
+/** For a question that has to be answered: that takes seconds on a busy machine. */
+const ANSWER_TIMEOUT = "15s";
+/** For one that may find nobody: many ask so, of addresses that never answer. */
+const REACH_TIMEOUT = "3s";
+/** A deleted pod serves on until kube-proxy and every ztunnel have heard of it: seconds on a busy machine. */
+const LINGER_SECONDS = 15;
+/** Enough that one of two endpoints is left out by chance once in half a million times. */
+const NEW_CONNECTIONS = 20;
+/** Until every node knows all endpoints: a second or two on a quiet machine. */
+const KNOWN_LIMIT_MS = 60_000;
+
 /** The acceptance tests' applications on the cluster, and questions to them. */
 export class Applications implements Scene {
   /** kube-proxy leads it on. */
@@ -46,6 +57,7 @@ export class Applications implements Scene {
     await this.cluster.apply(objects());
     await Promise.all(APPS.map((app) => this.cluster.rollout(`deploy/${app}`, namespaceOf(app))));
     for (const app of APPS) await this.look(app);
+    await this.#known();
   }
 
   async down(): Promise<void> {
@@ -84,16 +96,19 @@ export class Applications implements Scene {
   }
 
   async get(app: App, ...urls: readonly string[]): Promise<string> {
-    return this.cluster.execDirectly(this.pod(app), ["/labbox", "get", "-timeout=3s", ...urls]);
+    return this.#get(app, urls, ANSWER_TIMEOUT);
   }
 
   async send(app: App, address: string, payload: string): Promise<string> {
-    const command = ["/labbox", "marker", "-timeout=3s", `tcp://${address}`, payload];
-    return (await this.cluster.execDirectly(this.pod(app), command)).trim();
+    return this.#send(app, address, payload, ANSWER_TIMEOUT);
   }
 
   reaches(app: App, address: string): Promise<boolean> {
-    return reaches(this, app, address);
+    const questions = {
+      get: (from: App, ...urls: readonly string[]) => this.#get(from, urls, REACH_TIMEOUT),
+      send: (from: App, to: string, payload: string) => this.#send(from, to, payload, REACH_TIMEOUT),
+    };
+    return reaches(questions, app, address);
   }
 
   async lookUp(app: App, name: string): Promise<string[]> {
@@ -129,6 +144,43 @@ export class Applications implements Scene {
   async ztunnelMetrics(prefix: string): Promise<Sample[]> {
     return (await Promise.all([1, 2].map((node) => this.mesh.ztunnelMetrics(node, prefix)))).flat();
   }
+
+  /** Waits until those whom the tests ask once are known to those who ask: a pod is Ready before all nodes have heard of it. */
+  async #known(): Promise<void> {
+    for (const from of APPS) {
+      for (const to of ["captured", "client", "uncaptured", "local"] as const) {
+        // Through the service to oneself only `client` is asked to go.
+        if (from === to && from !== "client") continue;
+        const url = `http://${to}.${NAMESPACE}/`;
+        await this.cluster.waitForEndpoint({
+          from: this.reference(from),
+          url,
+          answer: /^200 /,
+          timeoutMs: KNOWN_LIMIT_MS,
+        });
+      }
+    }
+    const urls = Array<string>(NEW_CONNECTIONS).fill(`http://captured.${NAMESPACE}/`);
+    for (const from of ["client", "uncaptured", "visitor"] as const) {
+      await until(
+        async () => {
+          const said = await this.get(from, ...urls);
+          const names = new Set([...said.matchAll(/"pod":"([^"]+)"/g)].map(([, name]) => name));
+          return names.size === this.pods("captured").length;
+        },
+        { what: `${from} to be led to every pod of captured`, timeoutMs: KNOWN_LIMIT_MS, intervalMs: 200 },
+      );
+    }
+  }
+
+  #get(app: App, urls: readonly string[], timeout: string): Promise<string> {
+    return this.cluster.execDirectly(this.pod(app), ["/labbox", "get", `-timeout=${timeout}`, ...urls]);
+  }
+
+  async #send(app: App, address: string, payload: string, timeout: string): Promise<string> {
+    const command = ["/labbox", "marker", `-timeout=${timeout}`, `tcp://${address}`, payload];
+    return (await this.cluster.execDirectly(this.pod(app), command)).trim();
+  }
 }
 
 function namespaceObject(name: string): object {
@@ -138,7 +190,7 @@ function namespaceObject(name: string): object {
 function objects(): object[] {
   const namespace = NAMESPACE;
   return [
-    ...echo({ name: "captured", namespace, replicas: 2, lingerSeconds: 3 }),
+    ...echo({ name: "captured", namespace, replicas: 2, lingerSeconds: LINGER_SECONDS }),
     headless("captured"),
     ...echo({ name: "client", namespace, node: 1 }),
     ...echo({ name: "stranger", namespace, node: 2 }),

@@ -6,6 +6,8 @@ import { NAMESPACE, OUT_OF_MESH } from "./scene.ts";
 
 /** Forty milliseconds between requests, as upstream asks for it. */
 const RATE = 25;
+/** What is refused or cut fails at once; only a machine that is far too busy takes long. */
+const PATIENCE_MS = 30_000;
 
 /** What goes on must not be noticed: nothing is tried again, and nothing may fail. */
 export function lifeTests(apps: () => Applications): void {
@@ -15,7 +17,8 @@ export function lifeTests(apps: () => Applications): void {
     try {
       for (const app of ["client", "uncaptured"] as const) {
         const url = `http://${service}.${NAMESPACE}/`;
-        loads.push(await apps().cluster.startLoad(apps().reference(app), { url, rate: RATE, newShare: 1 }));
+        const options = { url, rate: RATE, newShare: 1, timeoutMs: PATIENCE_MS };
+        loads.push(await apps().cluster.startLoad(apps().reference(app), options));
       }
       await happens();
       for (const load of loads) {

@@ -7,8 +7,8 @@ import { type App, hosts, NAMESPACE, type Scene } from "./scene.ts";
 /** From which addresses of hosts are taken that have none of their own. */
 const OWN_V4 = /^240\.240\.\d+\.\d+$/;
 const OWN_V6 = /^2001:2:/;
-/** A client may have remembered for so long that there is no such name. */
-const DNS_LIMIT = { timeoutMs: 20_000, intervalMs: 100 };
+/** A client may have remembered for twenty seconds that there is no such name; the rest is for a busy machine. */
+const DNS_LIMIT = { timeoutMs: 60_000, intervalMs: 100 };
 const HTTP_PORT = { number: 80, name: "http", protocol: "HTTP", targetPort: ECHO_PORTS.http };
 /** On the pods of the app that is not in the mesh. */
 const OUTSIDE = { app: "uncaptured" };

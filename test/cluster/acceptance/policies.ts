@@ -7,6 +7,9 @@ import { type App, ELSEWHERE, hosts, NAMESPACE, type Scene } from "./scene.ts";
 const HTTP = ECHO_PORTS.http;
 const TCP = ECHO_PORTS.tcp;
 const CAPTURED = { matchLabels: { app: "captured" } };
+/** A second on a quiet machine; many questions at a time keep a busy one from what they wait for. */
+const EFFECT_LIMIT = { timeoutMs: 60_000, intervalMs: 300 };
+const CONDITION_LIMIT_MS = 30_000;
 const principal = (app: App) => `cluster.local/ns/${NAMESPACE}/sa/${app}`;
 
 /** Which clients a port of `captured` lets in, of those that are asked. */
@@ -175,7 +178,7 @@ export function policyTests(apps: () => Scene): void {
       questions.map(({ client, allowed, address }) =>
         until(async () => (await apps().reaches(client, address)) === allowed, {
           what: `${client} to be ${allowed ? "let in" : "refused"} at ${address}`,
-          intervalMs: 100,
+          ...EFFECT_LIMIT,
         }),
       ),
     );
@@ -184,7 +187,7 @@ export function policyTests(apps: () => Scene): void {
   const condition = (type: string, reason: string) =>
     until(
       async () => (await apps().policyConditions("tried")).find((one) => one.type === type && one.reason === reason),
-      { what: `${type} for the reason ${reason}` },
+      { what: `${type} for the reason ${reason}`, timeoutMs: CONDITION_LIMIT_MS },
     );
 
   describe("PeerAuthentication", () => {

@@ -7,8 +7,8 @@ import { type App, hosts, NAMESPACE } from "./scene.ts";
 
 /** All that are in the mesh: on both nodes, of both namespaces, with several pods and with one. */
 const IN_MESH: readonly App[] = ["client", "captured", "stranger", "local", "visitor"];
-/** A client may have remembered for so long that there is no such name. */
-const DNS_LIMIT = { timeoutMs: 20_000, intervalMs: 100 };
+/** A client may have remembered for twenty seconds that there is no such name; the rest is for a busy machine. */
+const DNS_LIMIT = { timeoutMs: 60_000, intervalMs: 100 };
 /** What the test cluster's DNS says of names that are not its own, as it has nobody to ask. */
 export const NO_HOST = /no such host|server misbehaving/;
 /** Tests at a time, each with ten questions at a time. */
@@ -54,8 +54,9 @@ export function serviceEntryTests(apps: () => Applications): void {
       const addresses = CASES.map((_, index) => `${addressOf(index)}:80`);
       const reached = await Promise.all(addresses.map((address) => apps().reaches("uncaptured", address)));
       assert.deepEqual(new Set(reached), new Set([false]));
-      assert.ok(await apps().reaches("uncaptured", `${outside()}:${ECHO_PORTS.http}`));
-      assert.ok(await apps().reaches("client", `${outside()}:${ECHO_PORTS.http}`));
+      for (const app of ["uncaptured", "client"] as const) {
+        await apps().get(app, `http://${outside()}:${ECHO_PORTS.http}/`);
+      }
     });
 
     for (const [index, { name, location, resolution, endpoint, selected }] of CASES.entries()) {

@@ -10,6 +10,8 @@ const USE_WAYPOINT = "istio.io/use-waypoint";
 /** ztunnel waits five seconds for a waypoint that may be about to come; a client that waits longer is told. */
 const PATIENCE = "15s";
 const WAYPOINT_LIMIT = { timeoutMs: 25_000, intervalMs: 100 };
+/** For conditions and logs: a second on a quiet machine. */
+const TOLD_LIMIT_MS = 30_000;
 
 /** A client, and `HOST:PORT` where it asks. */
 type Question = readonly [from: App, address: string];
@@ -120,7 +122,7 @@ export function waypointTests(apps: () => Applications): void {
         const condition = await bound(service);
         return condition !== undefined && message.test(condition.message) && condition;
       },
-      { what: `WaypointBound of ${service} to say ${message}` },
+      { what: `WaypointBound of ${service} to say ${message}`, timeoutMs: TOLD_LIMIT_MS },
     );
     assert.deepEqual([status, reason], ["False", "WaypointIsNotReady"]);
   };
@@ -131,7 +133,7 @@ export function waypointTests(apps: () => Applications): void {
         const lines = [...(await apps().mesh.accessLog(1, since)), ...(await apps().mesh.accessLog(2, since))];
         return lines.some(({ direction, error }) => direction === "outbound" && expected.test(error ?? ""));
       },
-      { what: `the access log to name the waypoint ${waypoint}`, intervalMs: 500 },
+      { what: `the access log to name the waypoint ${waypoint}`, timeoutMs: TOLD_LIMIT_MS, intervalMs: 500 },
     );
   };
 
@@ -163,7 +165,10 @@ export function waypointTests(apps: () => Applications): void {
         }
         await passes(behind);
         if (service === undefined) return;
-        await until(async () => (await bound(service)) === undefined, { what: `${service} to say nothing more` });
+        await until(async () => (await bound(service)) === undefined, {
+          what: `${service} to say nothing more`,
+          timeoutMs: TOLD_LIMIT_MS,
+        });
       });
     }
   });

@@ -8,7 +8,9 @@ import { type App, NAMESPACE } from "./scene.ts";
 const POLICY = "shown";
 const HOST = `captured.${NAMESPACE}.svc.cluster.local`;
 const CONNECTION_COLUMNS = ["WORKLOAD", "DIRECTION", "LOCAL", "REMOTE", "REMOTE TARGET", "PROTOCOL"];
-const LEVEL_LIMIT = { timeoutMs: 20_000, intervalMs: 300 };
+const LEVEL_LIMIT = { timeoutMs: 30_000, intervalMs: 300 };
+/** The connection that is shown must not end because an echo takes long on a busy machine. */
+const PATIENCE_MS = 30_000;
 
 interface Workload {
   readonly name: string;
@@ -75,7 +77,10 @@ export function ztunnelConfigTests(apps: () => Applications): void {
 
     before(async () => {
       await apps().apply(policy);
-      held = await apps().cluster.holdConnection(apps().reference("client"), { address: `${HOST}:${ECHO_PORTS.tcp}` });
+      held = await apps().cluster.holdConnection(apps().reference("client"), {
+        address: `${HOST}:${ECHO_PORTS.tcp}`,
+        timeoutMs: PATIENCE_MS,
+      });
     });
 
     after(async () => {

@@ -71,6 +71,9 @@ export function controlPlaneRow(scene: GetScene, cell: Cell): void {
     assert.match(await scene().ask(scene().url("near")), /^200 /);
     await outage.end();
     const start = performance.now();
+    // Neither alone is enough: right after a deletion the rollout's status is still the old one.
+    await scene().cluster.rollout("deploy/istiod", MESH_NAMESPACE);
+    await scene().mesh.controlPlane();
     for (const pod of pods) {
       await scene().served(scene().url("far"), pod);
       await scene().served(scene().url(pod));

@@ -10,8 +10,12 @@ import { MESH_NAMESPACE } from "../src/mesh.ts";
 import { assertCut, assertHeld, assertNoneFailed, assertNoneServed, type Cell, type GetScene, undo } from "./row.ts";
 import type { Scene } from "./scene.ts";
 
-/** PING of the tunnel's connection: at most 20 s; the rest is for a busy machine. */
-const CUT_LIMIT_MS = 30_000;
+/** PING of the tunnel's connection: at most 20 s; the rest is for a busy machine. Less than a held connection's patience. */
+const CUT_LIMIT_MS = 45_000;
+/** Kubernetes takes the pods of a lost node out of services once it has given it up. */
+const GONE_LIMIT_MS = 120_000;
+/** Among so many answers in a row is one of each endpoint, but for one time in a thousand. */
+const ANSWERS = 10;
 const BACK_LIMIT_MS = 120_000;
 
 /** n2 loses its power, and gets it back: a fresh boot id, an empty /run, its disk as it was. */
@@ -40,8 +44,8 @@ export function nodeRow(scene: GetScene, cell: Cell): void {
     lost = await scene().hold("far");
     kept = await scene().hold("caller", scene().near);
     off = true;
-    stoppedAt = Date.now();
     await scene().cluster.nodeStop(2);
+    stoppedAt = Date.now();
   });
   after(() =>
     undo([
@@ -83,9 +87,18 @@ export function nodeRow(scene: GetScene, cell: Cell): void {
 
   cell("new connections", async (t) => {
     // As soon as Kubernetes has taken the lost pod out of the service.
-    await scene().served(scene().url("either"));
+    await until(
+      async () => {
+        for (let i = 0; i < ANSWERS; i++) await scene().ask(scene().url("either"), scene().caller, "8s");
+        return true;
+      },
+      { what: "the service to lead to pods that answer", timeoutMs: GONE_LIMIT_MS },
+    );
     load = await scene().requests("either");
-    await until(async () => (await scene().ask(scene().url("either"))).startsWith("200 "), { what: "an answer" });
+    await until(async () => (await scene().ask(scene().url("either"))).startsWith("200 "), {
+      what: "an answer",
+      timeoutMs: 60_000,
+    });
     await assertNoneFailed(load, t);
 
     wire = await scene().watchWire();
@@ -103,13 +116,20 @@ export function nodeRow(scene: GetScene, cell: Cell): void {
       );
       assert.equal(pod.metadata.uid, metadata.uid);
     }
-    await scene().refresh();
-    const node = await scene().cluster.get<{ status: { nodeInfo: { bootID: string } } }>("/api/v1/nodes/n2");
-    for (const [index, pod] of [scene().far, scene().peer].entries()) {
-      const id = pod.metadata.annotations?.[BOOT_ID_ANNOTATION];
-      assert.equal(id, node?.status.nodeInfo.bootID);
-      assert.notEqual(id, former[index]?.metadata.annotations?.[BOOT_ID_ANNOTATION]);
-    }
+    // What their node agent said before the boot is there until it has looked at them again.
+    await until(
+      async () => {
+        await scene().refresh();
+        const node = await scene().cluster.get<{ status: { nodeInfo: { bootID: string } } }>("/api/v1/nodes/n2");
+        for (const [index, pod] of [scene().far, scene().peer].entries()) {
+          const id = pod.metadata.annotations?.[BOOT_ID_ANNOTATION];
+          assert.equal(id, node?.status.nodeInfo.bootID);
+          assert.notEqual(id, former[index]?.metadata.annotations?.[BOOT_ID_ANNOTATION]);
+        }
+        return true;
+      },
+      { what: "the pods to be captured in the node's new boot", timeoutMs: 30_000, intervalMs: 200 },
+    );
     await scene().served(scene().url("peer"));
     assert.ok((await load.stop()).ok > 0);
     await assertNoneServed(denied);

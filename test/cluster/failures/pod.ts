@@ -30,7 +30,7 @@ export function podRow(scene: GetScene, cell: Cell): void {
   });
 
   cell("old connections", async () => {
-    await until(() => own.failure, { what: "the end of the connection to the killed pod" });
+    await until(() => own.failure, { what: "the end of the connection to the killed pod", timeoutMs: 30_000 });
     assertCut(own);
     await assertHeld(other);
   });
@@ -57,7 +57,10 @@ export function podRow(scene: GetScene, cell: Cell): void {
     assert.ok(ok > 0);
     assert.ok(failed > 0, "nothing failed: the pod was not killed");
     load = await scene().requests("far");
-    await until(async () => (await scene().ask(scene().url("far"))).startsWith("200 "), { what: "an answer" });
+    await until(async () => (await scene().ask(scene().url("far"))).startsWith("200 "), {
+      what: "an answer",
+      timeoutMs: 60_000,
+    });
     await assertNoneFailed(load, t);
     await scene().nothingInPlaintext(wire);
   });

@@ -34,10 +34,16 @@ export function proofTests(scene: GetScene): void {
       await undo?.();
       await until(() => watch.seen.at(-1) === "True Captured", { what: "the repair", timeoutMs: MENDED_LIMIT_MS });
       const took = Date.now() - started;
-      await until(async () => (await told("CaptureLost")) > lost, { what: "an Event CaptureLost" });
-      assert.ok(await scene().hasEvent(near, "CaptureLost", new RegExp(`^${reason}: `)));
+      const isTold = () => scene().hasEvent(near, "CaptureLost", new RegExp(`^${reason}: `));
+      await until(async () => (await told("CaptureLost")) > lost && (await isTold()), {
+        what: `an Event CaptureLost for the reason ${reason}`,
+        timeoutMs: MENDED_LIMIT_MS,
+      });
       if (undo === undefined) {
-        await until(async () => (await told("CaptureRestored")) > restored, { what: "an Event CaptureRestored" });
+        await until(async () => (await told("CaptureRestored")) > restored, {
+          what: "an Event CaptureRestored",
+          timeoutMs: MENDED_LIMIT_MS,
+        });
       }
       assert.match(await inPod(scene(), ["nft", "list", "ruleset"]), REDIRECT_OUT);
       await scene().mesh.waitForCaptured(nameOf(near));

@@ -200,7 +200,7 @@ export class TestCluster implements AsyncDisposable {
     let last = "";
     return until(
       async () => {
-        last = (await this.execDirectly(pod, ["/labbox", "get", "-timeout=2s", url])).trim();
+        last = (await this.execDirectly(pod, ["/labbox", "get", "-timeout=5s", url])).trim();
         if (typeof answer === "string" ? last.includes(answer) : answer.test(last)) return last;
         throw new Error(`it said ${last}`);
       },

@@ -37,6 +37,10 @@ const NAMES = [
   },
 ] as const;
 
+/** Status and parts of the product page: of a service that did not answer there is only a word about that. */
+const WHOLE_PAGE = /^200 (?=[^]*The Tempest)(?=[^]*ISBN)(?=[^]*reviews-v)/;
+const DIRECTIONS = ["outbound", "inbound"] as const;
+
 interface WorkloadObject {
   readonly spec: {
     readonly template: {
@@ -152,8 +156,7 @@ export function suite(cluster: () => TestCluster): void {
       await using capture = await cluster().captureBridges("tcp");
       const { metadata } = await visitor();
       const url = "http://productpage:9080/productpage?marker=walkthrough-in-the-clear";
-      const page = await cluster().waitForEndpoint({ from: metadata.name, url, answer: /^200 / });
-      for (const part of ["The Tempest", "ISBN", "reviews-v"]) assert.ok(page.includes(part), part);
+      await cluster().waitForEndpoint({ from: metadata.name, url, answer: WHOLE_PAGE });
       await until(() => (capture.payloads().nodes ?? 0) > 0, { what: "packets between the nodes" });
       await capture.stop();
       assert.deepEqual(capture.seenOn("walkthrough-in-the-clear"), []);
@@ -186,13 +189,19 @@ export function suite(cluster: () => TestCluster): void {
       const mine = await until(
         async () => {
           const lines = [...(await mesh().accessLog(1, enrolledAt)), ...(await mesh().accessLog(2, enrolledAt))];
-          const found = lines.filter((line) => line["src.workload"]?.startsWith("visitor-"));
-          return found.some(({ direction }) => direction === "inbound") && found;
+          // Beside them there may be those of questions that the visitor gave up on a busy machine.
+          const found = lines.filter(
+            (line) =>
+              line["src.workload"]?.startsWith("visitor-") &&
+              line["dst.service"] !== undefined &&
+              line.error === undefined,
+          );
+          return DIRECTIONS.every((direction) => found.some((line) => line.direction === direction)) && found;
         },
-        { what: "the visitor's access log lines", intervalMs: 500 },
+        { what: "the visitor's access log lines", timeoutMs: 30_000, intervalMs: 500 },
       );
-      for (const direction of ["outbound", "inbound"]) {
-        const line = mine.find((one) => one.direction === direction && one["dst.service"] !== undefined);
+      for (const direction of DIRECTIONS) {
+        const line = mine.find((one) => one.direction === direction);
         assert.ok(line !== undefined, direction);
         assert.equal(line.message, "connection complete");
         assert.equal(line.level, "info");
@@ -204,7 +213,6 @@ export function suite(cluster: () => TestCluster): void {
         assert.match(line["dst.hbone_addr"] ?? "", /:9080$/);
         assert.match(line.bytes_sent ?? "", /^\d+$/);
         assert.match(line.duration ?? "", /^\d+ms$/);
-        assert.equal(line.error, undefined);
       }
     });
 

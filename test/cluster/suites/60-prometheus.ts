@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { sleep } from "@tulle/base";
 import { until } from "@tulle/lab";
 import { echo, ENROL, MESH_NAMESPACE, Mesh, Prometheus, type TestCluster } from "../src/index.ts";
 
@@ -7,6 +8,9 @@ const NAMESPACE = "measured";
 const REQUESTS = 20;
 /** Scrapes are two seconds apart. */
 const SCRAPED = { timeoutMs: 30_000, intervalMs: 500 };
+/** Two scrapes: a number that is the same after it has what happened before. */
+const STILL_MS = 5000;
+const REPORTERS = ["source", "destination"] as const;
 
 /** Every component as one pod a line: of which port, and one series that nobody else has. */
 const COMPONENTS = [
@@ -50,10 +54,13 @@ export function suite(cluster: () => TestCluster): void {
           { what: `${pods} targets up`, ...SCRAPED },
         );
         for (const one of up) assert.match(one.labels.instance ?? "", new RegExp(`:${port}$`));
-        assert.ok((await prometheus.query(`${series}${selector}`)).length > 0, series);
+        await until(async () => (await prometheus.query(`${series}${selector}`)).length > 0, {
+          what: series,
+          ...SCRAPED,
+        });
         // A page that it took only in part would not be up; samples that it dropped are told here.
-        const taken = await prometheus.query(`scrape_samples_scraped${selector} > 10`);
-        assert.equal(taken.length, pods);
+        const taken = () => prometheus.query(`scrape_samples_scraped${selector} > 10`);
+        await until(async () => (await taken()).length === pods, { what: `samples of ${pods} pods`, ...SCRAPED });
       });
     }
 
@@ -70,13 +77,26 @@ export function suite(cluster: () => TestCluster): void {
         answer: /^200 /,
       });
       const counted = async (reporter: string) => (await prometheus.query(query(reporter)))[0];
-      const start = await until(() => counted("destination"), { what: "the first connection", ...SCRAPED });
+      // Each ztunnel is scraped at its own time.
+      const start = new Map<string, number>();
+      for (const reporter of REPORTERS) {
+        const still = await until(
+          async () => {
+            const before = await counted(reporter);
+            if (before === undefined) return undefined;
+            await sleep(STILL_MS);
+            return (await counted(reporter))?.value === before.value && before;
+          },
+          { what: `all of the first connections by ${reporter}`, ...SCRAPED, timeoutMs: 60_000 },
+        );
+        start.set(reporter, still.value);
+      }
       await cluster().execDirectly(asker, ["/labbox", "get", ...Array(REQUESTS).fill("http://answerer/")]);
-      for (const reporter of ["source", "destination"]) {
+      for (const [reporter, value] of start) {
         const result = await until(
           async () => {
             const now = await counted(reporter);
-            return now !== undefined && now.value >= start.value + REQUESTS && now;
+            return now !== undefined && now.value >= value + REQUESTS && now;
           },
           { what: `${REQUESTS} connections more by ${reporter}`, ...SCRAPED },
         );
@@ -84,7 +104,7 @@ export function suite(cluster: () => TestCluster): void {
           source_principal: `spiffe://cluster.local/ns/${NAMESPACE}/sa/asker`,
           destination_principal: `spiffe://cluster.local/ns/${NAMESPACE}/sa/answerer`,
         });
-        assert.equal(result.value, start.value + REQUESTS);
+        assert.equal(result.value, value + REQUESTS);
       }
     });
   });

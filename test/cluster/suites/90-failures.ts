@@ -3,6 +3,11 @@ import { after, before, describe, test } from "node:test";
 import { until } from "@tulle/lab";
 import { ECHO_PORTS, echo, type PodObject, type TestCluster } from "../src/index.ts";
 
+/** An echo that must come: only a machine that is far too busy takes long. */
+const PATIENCE_MS = 30_000;
+/** From a node that is Ready to its pods that run, and to nodes that all know of them. */
+const BACK_LIMIT_MS = 120_000;
+
 /** Failures of Kubernetes' own parts, as later suites make them with a mesh on top. Destructive: the last one. */
 export function suite(cluster: () => TestCluster): void {
   describe("the cluster when its parts fail", () => {
@@ -29,6 +34,7 @@ export function suite(cluster: () => TestCluster): void {
       const [here, there] = [await only("here"), await only("there")];
       await using held = await cluster().holdConnection(here.metadata.name, {
         address: `${there.status.podIP}:${ECHO_PORTS.tcp}`,
+        timeoutMs: PATIENCE_MS,
       });
       await cluster().apiserverStop();
       await assert.rejects(cluster().kubectl(["get", "nodes", "--request-timeout=2s"]));
@@ -75,12 +81,13 @@ export function suite(cluster: () => TestCluster): void {
           const restarted = status?.ready === true && status.restartCount > 0;
           return restarted && there.status.podIP !== undefined && there;
         },
-        { what: "the pod to run again", timeoutMs: 60_000, intervalMs: 100 },
+        { what: "the pod to run again", timeoutMs: BACK_LIMIT_MS, intervalMs: 100 },
       );
       assert.equal(pod.metadata.uid, before.metadata.uid);
       const here = await only("here");
-      await cluster().waitForEndpoint({ from: here.metadata.name, url: url(pod), answer: '"pod":"there-' });
-      await cluster().waitForEndpoint({ from: here.metadata.name, url: "http://there/", answer: '"pod":"there-' });
+      const known = { from: here.metadata.name, answer: '"pod":"there-', timeoutMs: BACK_LIMIT_MS };
+      await cluster().waitForEndpoint({ ...known, url: url(pod) });
+      await cluster().waitForEndpoint({ ...known, url: "http://there/" });
     });
   });
 }

@@ -21,6 +21,10 @@ const NODES = [1, 2] as const;
 const DRAIN_MS = 9_000;
 const UNINSTALL_LIMIT_MS = 180_000;
 const DNS_LIMIT_MS = 120_000;
+/** What must not fail: what is refused or cut fails at once, only a machine that is far too busy takes long. */
+const PATIENCE_MS = 30_000;
+/** For an echo on what drains: less than DRAIN_MS, so that what nobody carries from the start on does not count as drained. */
+const ECHO_LIMIT_MS = 8_000;
 /** Everything of ours begins so. */
 const OUR_ANNOTATIONS = /^ambient\.(istio\.io|tulle\.dev)\//;
 /** Kinds that no namespace holds. */
@@ -73,15 +77,15 @@ export function suite(cluster: () => TestCluster): void {
       const named = { from: referenceOf(caller), url: `http://callee.${NAMESPACE}/`, answer: "200 " };
       await cluster().waitForEndpoint({ ...named, timeoutMs: DNS_LIMIT_MS });
       const address = `${callee.status.podIP}:${ECHO_PORTS.tcp}`;
-      older = await cluster().holdConnection(referenceOf(caller), { address });
+      older = await cluster().holdConnection(referenceOf(caller), { address, timeoutMs: PATIENCE_MS });
       await cluster().kubectl(["label", "namespace", NAMESPACE, ENROL]);
       [caller, callee] = [
         await mesh().waitForCaptured(referenceOf(caller)),
         await mesh().waitForCaptured(referenceOf(callee)),
       ];
-      captured = await cluster().holdConnection(referenceOf(caller), { address });
+      captured = await cluster().holdConnection(referenceOf(caller), { address, timeoutMs: ECHO_LIMIT_MS });
       const url = `http://${callee.status.podIP}:${ECHO_PORTS.http}/`;
-      load = await cluster().startLoad(referenceOf(caller), { url, rate: 50, newShare: 1 });
+      load = await cluster().startLoad(referenceOf(caller), { url, rate: 50, newShare: 1, timeoutMs: PATIENCE_MS });
       for (const node of NODES) {
         // The record that the node agent made before it touched the file.
         const record = await onNode(node, "cat /etc/cni/net.d/.*.tulle-original");
