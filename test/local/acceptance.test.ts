@@ -18,7 +18,8 @@ const RATE = 25;
 /** Of toggles: half of them on kept connections. */
 const TOGGLE_RATE = 100;
 const TOGGLES = 5;
-const SLOW = { timeoutMs: 30_000, intervalMs: 50 };
+/** Pods serve on for ten seconds before they go, one after the other. */
+const SLOW = { timeoutMs: 120_000, intervalMs: 50 };
 const CAPTURED_URL = `http://captured.${NAMESPACE}/`;
 
 type LoadOf = Omit<LoadOrder, "do"> & { readonly from: App };

@@ -37,11 +37,11 @@ const FIXTURE = fileURLToPath(new URL("fixtures/echo", import.meta.url));
 const ORDERS_PORT = 9100;
 const METRICS_PORT = 15020;
 /** Longer than any order takes: a client's own time-outs come first. */
-const ORDER_TIMEOUT_MS = 15_000;
+const ORDER_TIMEOUT_MS = 60_000;
 const POD_TIMEOUT_MS = 30_000;
 const AMBIENT = { "istio.io/dataplane-mode": "ambient" } as const;
 /** Longer than the programs serve on. */
-const GRACE_SECONDS = 4;
+const GRACE_SECONDS = 12;
 
 /** The acceptance tests' applications in a mesh of this machine. Each object is a file of the user's directory. */
 export class LocalScene implements Scene, AsyncDisposable {
