@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
+import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { DATAPLANE_MODE_LABEL, REDIRECTION_ANNOTATION } from "@tulle/base";
 import { run, until } from "@tulle/lab";
 import { differences, type ToldState } from "./peers/differences.ts";
 import { artifact, ISTIO } from "./src/artifacts.ts";
 import { build } from "./src/build.ts";
-import { ECHO_PORTS, Mesh, MESH_NAMESPACE, type PodObject, TestCluster } from "./src/index.ts";
+import { type AccessLogLine, ECHO_PORTS, Mesh, MESH_NAMESPACE, type PodObject, TestCluster } from "./src/index.ts";
 
 /**
  * Istio's own programs, built from its module without a change, against ours: `npm run test:peers`. Not a part of
  * `npm test`: to build them takes as long as all the rest. istioctl asks our control plane and ztunnels; then istiod takes
  * the place of our control plane, and our node agents and ztunnels, which notice nothing, do their work by what it says.
- * At the end ours comes back, and what both said of the same objects is compared.
+ * Ours comes back, and what both said of the same objects is compared. At the end Istio's node agent takes the place of ours.
  */
 const ENTRIES = "workloads Kubernetes/networking.istio.io/ServiceEntry/peers";
 const FOLDER = join(import.meta.dirname, "peers");
@@ -46,6 +48,7 @@ before(async () => {
   await cluster().kubectl(["apply", "-f", join(FOLDER, "mesh.yaml")]);
   for (const name of ["shop", "buyer"]) await cluster().rollout(`deploy/${name}`, NAMESPACE);
   await cluster().rollout("deploy/outside", "strict");
+  await mesh().waitForCaptured(`${NAMESPACE}/${(await podOf("buyer")).metadata.name}`);
 });
 
 after(async () => {
@@ -70,7 +73,7 @@ function istioctl(...args: readonly string[]): Promise<string> {
 
 async function podOf(app: string): Promise<PodObject> {
   const [pod] = await cluster().pods(`app=${app}`, NAMESPACE);
-  return mesh().waitForCaptured(`${NAMESPACE}/${pod?.metadata.name ?? assert.fail(`there is no pod of ${app}`)}`);
+  return pod ?? assert.fail(`there is no pod of ${app}`);
 }
 
 /** What buyer gets from the service shop. */
@@ -149,14 +152,7 @@ describe("istiod in the place of our control plane", () => {
   test("signs what our ztunnels ask for, and pods talk by it", async () => {
     await cluster().kubectl(["rollout", "restart", "ds/ztunnel", "-n", MESH_NAMESPACE]);
     await cluster().rollout("ds/ztunnel", MESH_NAMESPACE);
-    const since = Date.now();
-    await until(async () => (await buy()).startsWith("200 "), { what: "an answer from shop", timeoutMs: 30_000 });
-    const identity = `spiffe://cluster.local/ns/${NAMESPACE}/sa/default`;
-    for (const node of [1, 2]) {
-      const lines = await mesh().accessLog(node, since);
-      if (lines.some((line) => line.direction === "inbound" && line["src.identity"] === identity)) return;
-    }
-    assert.fail("no ztunnel has logged a connection of buyer's identity");
+    await servedWithIdentity();
   });
 
   test("enforces a policy that is written now", async () => {
@@ -176,7 +172,7 @@ describe("istiod in the place of our control plane", () => {
     const { metadata } = await podOf("shop");
     const name = `${NAMESPACE}/${metadata.name}`;
     const label = (value: string) =>
-      cluster().kubectl(["label", "pod", metadata.name, "-n", NAMESPACE, `istio.io/dataplane-mode${value}`]);
+      cluster().kubectl(["label", "pod", metadata.name, "-n", NAMESPACE, `${DATAPLANE_MODE_LABEL}${value}`]);
     await label("=none");
     await mesh().waitForCaptured(name, false);
     await label("-");
@@ -216,6 +212,72 @@ async function toldByPresentIstiod(isWhole: (state: ToldState) => boolean): Prom
 function waypointOf({ services }: ToldState): object | undefined {
   const service = services.find((one) => (one as { name?: string }).name === "through-waypoint");
   return (service as { waypoint?: object } | undefined)?.waypoint;
+}
+
+describe("Istio's node agent in the place of ours", () => {
+  before(async () => {
+    const agent = await cluster().get<Workload>(`/apis/apps/v1/namespaces/${MESH_NAMESPACE}/daemonsets/istio-cni-node`);
+    const [{ image = "" } = {}] = agent?.spec.template.spec.containers ?? [];
+    const programs = join(cluster().cluster.settings.folder, "istio-cni");
+    mkdirSync(programs, { recursive: true });
+    for (const name of ["install-cni", "istio-cni"] as const)
+      copyFileSync(artifact("istio", name), join(programs, name));
+    await cluster().kubectl(["delete", "ds", "istio-cni-node", "-n", MESH_NAMESPACE]);
+    const objects = readFileSync(join(FOLDER, "istio-cni.yaml"), "utf8");
+    await cluster().apply(objects.replaceAll("PROGRAMS", programs).replaceAll("IMAGE", image));
+    await cluster().rollout("ds/istio-cni-node", MESH_NAMESPACE);
+  });
+
+  test("hands our ztunnels pods that start, and they are served", async () => {
+    await cluster().kubectl(["rollout", "restart", "deploy/shop", "deploy/buyer", "-n", NAMESPACE]);
+    for (const name of ["shop", "buyer"]) await cluster().rollout(`deploy/${name}`, NAMESPACE);
+    await servedWithIdentity();
+  });
+
+  test("hands a ztunnel that starts anew the pods that there are", async () => {
+    await cluster().kubectl(["rollout", "restart", "ds/ztunnel", "-n", MESH_NAMESPACE]);
+    await cluster().rollout("ds/ztunnel", MESH_NAMESPACE);
+    await servedWithIdentity();
+  });
+
+  test("takes a running pod out of the mesh and back into it", async () => {
+    const { metadata } = await podOf("buyer");
+    for (const [value, captured] of [
+      ["=none", undefined],
+      ["-", "enabled"],
+    ] as const) {
+      await cluster().kubectl(["label", "pod", metadata.name, "-n", NAMESPACE, `${DATAPLANE_MODE_LABEL}${value}`]);
+      await until(async () => redirectionOf(await podOf("buyer")) === captured, { what: `redirection: ${captured}` });
+    }
+    await servedWithIdentity();
+  });
+
+  test("is noticed by tulle install, which does not put another one beside it", async () => {
+    await assert.rejects(mesh().tulle(["install", "-y"]), /two node agents would both redirect the pods of a node/);
+  });
+});
+
+/** shop answers buyer, over mutual TLS. */
+async function servedWithIdentity(): Promise<void> {
+  const since = Date.now();
+  await until(async () => (await buy()).startsWith("200 "), { what: "an answer from shop", timeoutMs: 60_000 });
+  const identity = `spiffe://cluster.local/ns/${NAMESPACE}/sa/default`;
+  const isOurs = (line: AccessLogLine) => line.direction === "inbound" && line["src.identity"] === identity;
+  const lines = async () => (await Promise.all([1, 2].map((node) => mesh().accessLog(node, since)))).flat();
+  await until(async () => (await lines()).some(isOurs), {
+    what: "a connection of buyer's identity",
+    timeoutMs: 30_000,
+  });
+}
+
+function redirectionOf({ metadata }: PodObject): string | undefined {
+  return metadata.annotations?.[REDIRECTION_ANNOTATION];
+}
+
+interface Workload {
+  readonly spec: {
+    readonly template: { readonly spec: { readonly containers: readonly { readonly image: string }[] } };
+  };
 }
 
 interface Versions {
