@@ -210,14 +210,14 @@ async function toldByPresentIstiod(isWhole: (state: ToldState) => boolean): Prom
 
 /** Of the service that has one; the Gateway's address is there when istiod has written its status. */
 function waypointOf({ services }: ToldState): object | undefined {
-  const service = services.find((one) => (one as { name?: string }).name === "through-waypoint");
-  return (service as { waypoint?: object } | undefined)?.waypoint;
+  const named = services as readonly { readonly name: string; readonly waypoint?: object }[];
+  return named.find(({ name }) => name === "through-waypoint")?.waypoint;
 }
 
 describe("Istio's node agent in the place of ours", () => {
   before(async () => {
     const agent = await cluster().get<Workload>(`/apis/apps/v1/namespaces/${MESH_NAMESPACE}/daemonsets/istio-cni-node`);
-    const [{ image = "" } = {}] = agent?.spec.template.spec.containers ?? [];
+    const image = agent?.spec.template.spec.containers[0]?.image ?? assert.fail("there is no node agent of ours");
     const programs = join(cluster().cluster.settings.folder, "istio-cni");
     mkdirSync(programs, { recursive: true });
     for (const name of ["install-cni", "istio-cni"] as const)
