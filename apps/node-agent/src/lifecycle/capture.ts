@@ -97,7 +97,7 @@ export function lookAtOlder(entry: Entry, tools: Tools): void {
   entry.judge = false;
   const { namespace } = entry.member;
   const serving = new Set(tcpSockets(namespace, [TcpState.LISTEN]).map(({ local }) => local.port));
-  const { direct } = classifyConnections(tcpSockets(namespace, CONNECTED_STATES), entry.rules.probeIps);
+  const { direct } = classifyConnections(() => tcpSockets(namespace, CONNECTED_STATES), entry.rules.probeIps);
   // Outgoing ones are the other side's to judge.
   const refused = direct.filter(
     ({ local }) =>

@@ -11,8 +11,14 @@ function address(text: string): SocketAddress {
   return parsed;
 }
 
+type Line = readonly [local: string, peer: string, mark?: number];
+
+function entry([local, peer, mark = 0]: Line) {
+  return { local: address(local), peer: address(peer), mark, id: Buffer.from(`${local} ${peer}`) };
+}
+
 test("only connections that ztunnel has no part in are direct", () => {
-  const listing: readonly (readonly [local: string, peer: string, mark?: number])[] = [
+  const listing: readonly Line[] = [
     ["10.0.0.2:40000", "10.0.0.9:80"],
     ["127.0.0.1:15001", "10.0.0.2:40000", 0x539],
     ["10.0.0.2:50000", "10.0.0.9:15008", 0x539],
@@ -26,8 +32,7 @@ test("only connections that ztunnel has no part in are direct", () => {
     ["10.0.0.2:5001", "10.0.0.2:8080"],
     ["[fd00::2]:8080", "[fd00::5]:43000"],
   ];
-  const sockets = listing.map(([local, peer, mark = 0]) => ({ local: address(local), peer: address(peer), mark }));
-  const { captured, inUse, direct } = classifyConnections(sockets, PROBES);
+  const { captured, inUse, direct } = classifyConnections(() => listing.map(entry), PROBES);
   assert.equal(captured, 3);
   assert.equal(inUse, 2, "the tunnel to another ztunnel is none of the application's");
   assert.deepEqual(
@@ -41,5 +46,28 @@ test("only connections that ztunnel has no part in are direct", () => {
 });
 
 test("nothing open, nothing counted", () => {
-  assert.deepEqual(classifyConnections([], PROBES), { captured: 0, inUse: 0, direct: [] });
+  assert.deepEqual(
+    classifyConnections(() => [], PROBES),
+    { captured: 0, inUse: 0, direct: [] },
+  );
+});
+
+test("a connection that is made while the kernel lists is no direct one, for want of ztunnel's end in the list", () => {
+  const old: Line = ["10.0.0.2:8080", "10.0.0.4:42000"];
+  const application: Line = ["10.0.0.2:8080", "10.0.0.3:41000"];
+  const ztunnel: Line = ["10.0.0.3:41000", "10.0.0.2:8080", 0x539];
+  const later: Line = ["10.0.0.2:8080", "10.0.0.3:41001"];
+  const lists = [
+    [old, application],
+    [old, application, ztunnel, later],
+  ];
+  const { direct, inUse } = classifyConnections(
+    () => (lists.shift() ?? assert.fail("a third look")).map(entry),
+    PROBES,
+  );
+  assert.deepEqual(
+    direct.map(({ peer }) => peer.port),
+    [42000],
+  );
+  assert.equal(inUse, 1);
 });

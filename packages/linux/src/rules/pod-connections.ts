@@ -38,15 +38,35 @@ const FACES_APPLICATION = new Set<number>([...SERVES_APPLICATION, INBOUND_PLAINT
  */
 export function podConnections(namespace: string, probeIps: readonly string[] = DEFAULT_PROBE_IPS): PodConnections {
   using opened = NetNamespace.open(namespace);
-  const { captured, inUse, direct } = classifyConnections(tcpSockets(opened, CONNECTED_STATES), probeIps);
+  const { captured, inUse, direct } = classifyConnections(() => tcpSockets(opened, CONNECTED_STATES), probeIps);
   return { captured, inUse, direct: direct.map(({ local, peer }) => ({ local, peer })) };
 }
 
-/** As `podConnections`, of sockets that were listed already. */
-export function classifyConnections<T extends Pick<SocketEntry, "local" | "peer" | "mark">>(
-  sockets: readonly T[],
+type Listed = Pick<SocketEntry, "local" | "peer" | "mark" | "id">;
+
+interface Classified<T> {
+  readonly captured: number;
+  readonly inUse: number;
+  readonly direct: readonly T[];
+}
+
+/**
+ * As `podConnections`, with the entries. The kernel lists sockets one after the other: of a connection that is made
+ * meanwhile it may show the application's end and not ztunnel's. So whatever looks direct is looked for a second time, and
+ * must do so again: by then both ends are there to be listed.
+ */
+export function classifyConnections<T extends Listed>(
+  list: () => readonly T[],
   probeIps: readonly string[] = DEFAULT_PROBE_IPS,
-): { readonly captured: number; readonly inUse: number; readonly direct: readonly T[] } {
+): Classified<T> {
+  const first = classify(list(), probeIps);
+  if (first.direct.length === 0) return first;
+  const before = new Set(first.direct.map(({ id }) => id.toString("latin1")));
+  const { direct, ...counts } = classify(list(), probeIps);
+  return { ...counts, direct: direct.filter(({ id }) => before.has(id.toString("latin1"))) };
+}
+
+function classify<T extends Listed>(sockets: readonly T[], probeIps: readonly string[]): Classified<T> {
   const locals = new Set(sockets.map(({ local, peer }) => pair(local, peer)));
   const own = sockets.filter(({ mark }) => (mark & MARK_MASK) === PACKET_MARK);
   const inUse = own.filter(
