@@ -9,8 +9,8 @@ type Side = "client" | "server";
 type Labelled = "namespace" | "pod";
 
 const NAMESPACES: Readonly<Record<Side, string>> = { client: "toggled-client", server: "toggled-server" };
-/** Of each client. */
-const RATE = 200;
+/** Of each of the two clients. */
+const RATE = 120;
 const NEW_SHARE = 0.5;
 /** Kept ones, and patience: requests that wait a second or two on a machine that does much else do not wait for each other. */
 const CONNECTIONS = 32;
