@@ -8,7 +8,7 @@ import { run, until } from "@tulle/lab";
 import { SeqpacketSocket } from "@tulle/linux";
 import { StoreError } from "@tulle/store";
 import { PROVE_EVERY_MS } from "../src/lifecycle/keeper.ts";
-import { MODE, NODE, TestNode, type TestPod } from "./test-node.ts";
+import { MODE, NODE, TestNode, type TestPod, unmount } from "./test-node.ts";
 
 describe("the plugin asks for new pods", () => {
   let node: TestNode;
@@ -80,7 +80,7 @@ describe("the plugin asks for new pods", () => {
     assert.deepEqual(await post(body(second)), { status: 200, text: "" });
     assert.equal(await node.outbound(second), "outbound");
     // It is looked at every second, and nothing is found wrong with it before the kubelet has said more.
-    await run("umount", [first.netns]);
+    await unmount(first.netns);
     const before = node.events(first, "CaptureLost").length;
     await sleep(2 * PROVE_EVERY_MS);
     assert.deepEqual(node.events(first, "CaptureLost").slice(before), []);

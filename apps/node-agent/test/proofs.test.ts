@@ -3,7 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { run, until } from "@tulle/lab";
 import { destroyTcpSockets, NetNamespace, TcpState, tcpSockets } from "@tulle/linux";
 import type { PodCondition } from "../src/objects.ts";
-import { TestNode, type TestPod } from "./test-node.ts";
+import { TestNode, type TestPod, unmount } from "./test-node.ts";
 
 /** Repairs come within seconds: the node's pods are proven every second. */
 const SOON = { timeoutMs: 8000 };
@@ -136,7 +136,7 @@ describe("a captured pod is proven to be captured, and mended", () => {
 
   test("the namespace's file was taken over by another one", async () => {
     const [first, other] = [await node.captured(), await node.sandbox()];
-    await run("umount", [first.netns]);
+    await unmount(first.netns);
     await run("mount", ["--bind", other.host.namespace.path, first.netns]);
     await until(() => node.events(first, "CaptureLost").some((text) => text.startsWith("WrongNamespace: ")), {
       what: "the Event",
@@ -146,7 +146,7 @@ describe("a captured pod is proven to be captured, and mended", () => {
       what: "the annotation to go",
       ...SOON,
     });
-    await run("umount", [first.netns]);
+    await unmount(first.netns);
     await run("mount", ["--bind", first.host.namespace.path, first.netns]);
     await node.untilCaptured(first);
   });

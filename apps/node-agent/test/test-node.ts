@@ -30,6 +30,11 @@ export interface TestNodeOptions {
   readonly ztunnel?: boolean;
 }
 
+/** Takes a namespace's file away, as the runtime does when the pod is gone, whoever looks into it at this moment. */
+export async function unmount(path: string): Promise<void> {
+  await run("umount", ["-l", path]);
+}
+
 /** One node: the agent as it is wired, namespaces and rules of the kernel, a store in memory, ztunnel's double. */
 export class TestNode implements AsyncDisposable {
   readonly lab: Lab;
@@ -234,7 +239,7 @@ export class TestNode implements AsyncDisposable {
     await this.ztunnel?.[Symbol.asyncDispose]();
     await this.agent?.terminate();
     for (const server of this.#servers) await server[Symbol.asyncDispose]();
-    for (const mount of this.#mounts) await run("umount", [mount]);
+    for (const mount of this.#mounts) await unmount(mount);
     rmSync(this.folder, { recursive: true, force: true });
     await this.lab.close();
   }
