@@ -1,5 +1,5 @@
-import { type Labels, matchesSelector, SIDECAR_STATUS_ANNOTATION } from "@tulle/base";
-import type { EnablementSelector } from "@tulle/base/enrolment";
+import { type Labels, SIDECAR_STATUS_ANNOTATION } from "@tulle/base";
+import { type EnablementSelector, isSelected } from "@tulle/base/enrolment";
 
 /** What of a Pod decides whether it is enrolled. */
 export interface PodObject {
@@ -21,9 +21,5 @@ export function isEnrolled(
   if (pod.spec?.hostNetwork === true) return false;
   if (Object.hasOwn(pod.metadata?.annotations ?? {}, SIDECAR_STATUS_ANNOTATION)) return false;
   if (pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed") return false;
-  return selectors.some(
-    ({ podSelector, namespaceSelector }) =>
-      matchesSelector(podSelector, pod.metadata?.labels) &&
-      matchesSelector(namespaceSelector, namespace.metadata?.labels),
-  );
+  return isSelected(selectors, pod.metadata?.labels, namespace.metadata?.labels);
 }

@@ -1,6 +1,6 @@
-import { type Labels, matchesSelector } from "../label-selector.ts";
+import type { Labels } from "../label-selector.ts";
 import { SIDECAR_STATUS_ANNOTATION } from "../well-known.ts";
-import type { EnablementSelector } from "./selector.ts";
+import { type EnablementSelector, isSelected } from "./selector.ts";
 
 /** Whether a pod belongs into the mesh (spec: control-plane §1.1, §1.4): a pure function of pod, namespace and settings. */
 
@@ -56,11 +56,7 @@ export function decide(
     return leave("the pod is a node agent");
   }
   if (namespace === undefined) return { kind: "unknown", reason: `namespace ${home} is not known yet` };
-  const labels = pod.metadata.labels;
-  const selected = settings.selectors.some(
-    ({ podSelector, namespaceSelector }) =>
-      matchesSelector(podSelector, labels) && matchesSelector(namespaceSelector, namespace.metadata.labels),
-  );
+  const selected = isSelected(settings.selectors, pod.metadata.labels, namespace.metadata.labels);
   return selected ? { kind: "enrol" } : leave("neither the pod nor its namespace asks for ambient mode");
 }
 

@@ -1,5 +1,5 @@
 /** The list of label selectors that says which pods are in the mesh. */
-import type { LabelExpression, LabelSelector } from "../label-selector.ts";
+import { type LabelExpression, type Labels, type LabelSelector, matchesSelector } from "../label-selector.ts";
 import { DATAPLANE_MODE_LABEL } from "../well-known.ts";
 
 /** A pod is in the mesh if it and its namespace fit one of them. */
@@ -25,6 +25,18 @@ export const DEFAULT_ENABLEMENT: readonly EnablementSelector[] = [
 
 /** Never captured unless the installation says otherwise. */
 export const DEFAULT_EXCLUDED_NAMESPACES: readonly string[] = ["kube-system"];
+
+/** By the labels of a pod and of its namespace. */
+export function isSelected(
+  selectors: readonly EnablementSelector[],
+  pod: Labels | undefined,
+  namespace: Labels | undefined,
+): boolean {
+  return selectors.some(
+    ({ podSelector, namespaceSelector }) =>
+      matchesSelector(podSelector, pod) && matchesSelector(namespaceSelector, namespace),
+  );
+}
 
 /** Of parsed YAML: a list of `{podSelector, namespaceSelector}`. Throws RangeError that names what is wrong. */
 export function readEnablement(value: unknown): EnablementSelector[] {

@@ -1,5 +1,4 @@
-import type { LabelSelector } from "@tulle/base";
-import { DEFAULT_CLUSTER_ID, DEFAULT_TRUST_DOMAIN, SYSTEM_NAMESPACE } from "@tulle/base";
+import { DEFAULT_CLUSTER_ID, DEFAULT_TRUST_DOMAIN, type LabelSelector, SYSTEM_NAMESPACE } from "@tulle/base";
 import type { ObjectMeta } from "./kubernetes.ts";
 
 /** What does not come from objects but from the configuration of the mesh (MeshConfig, control-plane.md §1.5). */

@@ -1,3 +1,5 @@
+import type { Labels } from "@tulle/base";
+
 /**
  * The parts of Kubernetes and Istio objects that the model is made of. Objects of any client fit: more fields do not
  * matter, and every field may be missing.
@@ -18,7 +20,7 @@ export interface ObjectMeta {
     | undefined;
 }
 
-export type Labels = Readonly<Record<string, string>>;
+export type { Labels };
 
 /** Any object of the API. */
 export interface KubeObjectLike {
