@@ -1,5 +1,5 @@
 import { messageOf, REDIRECTION_ANNOTATION } from "@tulle/base";
-import { applyPodRules, CONNECTED_STATES, classifyConnections, destroyTcpSockets, hasPodRules } from "@tulle/linux";
+import { applyPodRules, destroyTcpSockets, directConnections, hasPodRules, podConnections } from "@tulle/linux";
 import { type ApplyOptions, type SocketEntry, removePodRules, TcpState, tcpSockets } from "@tulle/linux";
 import { isDeepStrictEqual } from "node:util";
 import { ruleOptions } from "../enrolment/rule-options.ts";
@@ -97,7 +97,7 @@ export function lookAtOlder(entry: Entry, tools: Tools): void {
   entry.judge = false;
   const { namespace } = entry.member;
   const serving = new Set(tcpSockets(namespace, [TcpState.LISTEN]).map(({ local }) => local.port));
-  const { direct } = classifyConnections(() => tcpSockets(namespace, CONNECTED_STATES), entry.rules.probeIps);
+  const direct = directConnections(() => podConnections(namespace, entry.rules.probeIps));
   // Outgoing ones are the other side's to judge.
   const refused = direct.filter(
     ({ local }) =>

@@ -50,7 +50,7 @@ export async function continueLeaving(entry: Entry, tools: Tools, all?: Departur
   }
   const overdue = all !== undefined && tools.now() >= all.drainUntil;
   if (!overdue) {
-    const { inUse } = podConnections(pathOf(member), entry.rules.probeIps);
+    const { inUse } = podConnections(member.namespace, entry.rules.probeIps);
     const quiet = inUse === 0;
     // Looked at twice: what the application has sent last may still be on its way through ztunnel.
     if (!quiet || !entry.quiet) {

@@ -3,7 +3,7 @@ import { forgetTracked, hasLegacyTables, rulesOverview } from "../netlink/netfil
 import { NetNamespace } from "../net-namespace.ts";
 import { readSysctl } from "../sysctl.ts";
 import { applyTables, type CanonicalRuleset, compareRulesets, isRefusal, listRuleset, tableKey } from "./nftables.ts";
-import { podConnections } from "./pod-connections.ts";
+import { directConnections, podConnections } from "./pod-connections.ts";
 import { applyRouting, compareRouting, readRouting, removeRouting } from "./pod-routing.ts";
 import { CAPTURE_TABLES, drainingRules, POD_TABLES, type PodRuleOptions, podRules } from "./pod-rules.ts";
 import { deviations, makeSettings, possibleReturnPath, presentReturnPath, restoreSettings } from "./pod-settings.ts";
@@ -61,7 +61,7 @@ export async function applyPodRules(
   const before = rulesOverview(entered);
   const notes: string[] = [];
   const result = (fields: Pick<AppliedRules, "changed" | "ipv6" | "generation">): AppliedRules => {
-    const { direct } = podConnections(namespace, options.probeIps);
+    const direct = directConnections(() => podConnections(entered, options.probeIps));
     return { ...fields, notes, establishedBefore: direct.length };
   };
   if (!anew && before.tables.some((table) => OWN_TABLES.has(table))) {
@@ -133,7 +133,7 @@ export async function removePodRules(namespace: string, options: { readonly forc
     if (options.force !== true) {
       await drain(namespace, entered, tables);
       // None can be captured any more: what is counted now can only become less.
-      const { captured } = podConnections(namespace);
+      const { captured } = podConnections(entered);
       if (captured > 0) return captured;
     }
     await applyTables(namespace, { remove: POD_TABLES, add: [] });

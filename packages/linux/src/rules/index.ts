@@ -20,5 +20,5 @@ export {
 } from "./host-probes.ts";
 export type { ReturnPath } from "./return-path.ts";
 export { ROUTING_TABLE } from "./pod-routing.ts";
-export { classifyConnections, type DirectConnection, type PodConnections, podConnections } from "./pod-connections.ts";
+export { directConnections, type PodConnections, podConnections } from "./pod-connections.ts";
 export { DEFAULT_PROBE_IPS, isInterfaceName, type PodRuleOptions, podRules } from "./pod-rules.ts";

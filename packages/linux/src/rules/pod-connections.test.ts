@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseSocketAddress, type SocketAddress } from "@tulle/base";
-import { classifyConnections } from "./pod-connections.ts";
+import { classifyConnections, directConnections } from "./pod-connections.ts";
 
 const PROBES = ["169.254.7.127"];
 
@@ -32,7 +32,7 @@ test("only connections that ztunnel has no part in are direct", () => {
     ["10.0.0.2:5001", "10.0.0.2:8080"],
     ["[fd00::2]:8080", "[fd00::5]:43000"],
   ];
-  const { captured, inUse, direct } = classifyConnections(() => listing.map(entry), PROBES);
+  const { captured, inUse, direct } = classifyConnections(listing.map(entry), PROBES);
   assert.equal(captured, 3);
   assert.equal(inUse, 2, "the tunnel to another ztunnel is none of the application's");
   assert.deepEqual(
@@ -46,10 +46,7 @@ test("only connections that ztunnel has no part in are direct", () => {
 });
 
 test("nothing open, nothing counted", () => {
-  assert.deepEqual(
-    classifyConnections(() => [], PROBES),
-    { captured: 0, inUse: 0, direct: [] },
-  );
+  assert.deepEqual(classifyConnections([], PROBES), { captured: 0, inUse: 0, direct: [] });
 });
 
 test("a connection that is made while the kernel lists is no direct one, for want of ztunnel's end in the list", () => {
@@ -61,13 +58,11 @@ test("a connection that is made while the kernel lists is no direct one, for wan
     [old, application],
     [old, application, ztunnel, later],
   ];
-  const { direct, inUse } = classifyConnections(
-    () => (lists.shift() ?? assert.fail("a third look")).map(entry),
-    PROBES,
-  );
+  const looks = lists.map((lines) => classifyConnections(lines.map(entry), PROBES));
+  assert.equal(looks[1]?.inUse, 1);
+  const direct = directConnections(() => looks.shift() ?? assert.fail("a third look"));
   assert.deepEqual(
     direct.map(({ peer }) => peer.port),
     [42000],
   );
-  assert.equal(inUse, 1);
 });

@@ -8,23 +8,23 @@ import {
   type SocketAddress,
 } from "@tulle/base";
 import { CONNECTED_STATES, type SocketEntry, tcpSockets } from "../netlink/tcp-sockets.ts";
-import { NetNamespace } from "../net-namespace.ts";
+import type { NetNamespace } from "../net-namespace.ts";
 import { DEFAULT_PROBE_IPS } from "./pod-rules.ts";
 
 /** TCP connections of a pod, by whether ztunnel has a part in them. */
-export interface PodConnections {
+export interface PodConnections<T> {
   /** Ends that ztunnel holds: they need the pod's connection tracking until they are gone. */
   readonly captured: number;
   /** Of these, ends that face the application: none left means that no captured connection is left, only tunnels between ztunnels. */
   readonly inUse: number;
-  /** Connections of the application that pass by ztunnel: made before the rules, or between processes of the pod's own. */
-  readonly direct: readonly DirectConnection[];
+  /**
+   * The application's ends that pass by ztunnel: made before the rules, or between processes of the pod's own. The kernel
+   * lists sockets one after the other, so there may be some among them that are captured: see `directConnections`.
+   */
+  readonly direct: readonly T[];
 }
 
-export interface DirectConnection {
-  readonly local: SocketAddress;
-  readonly peer: SocketAddress;
-}
+type Listed = Pick<SocketEntry, "local" | "peer" | "mark">;
 
 /** Ports to which the application's own connections are redirected. */
 const SERVES_APPLICATION = new Set<number>([OUTBOUND_PORT, DNS_PORT]);
@@ -32,41 +32,34 @@ const SERVES_APPLICATION = new Set<number>([OUTBOUND_PORT, DNS_PORT]);
 /** And those from outside of the pod: each has a second end that goes on to the application. */
 const FACES_APPLICATION = new Set<number>([...SERVES_APPLICATION, INBOUND_PLAINTEXT_PORT]);
 
+/** Looks at every TCP socket of a namespace that has a peer. Throws SystemError. */
+export function podConnections(
+  namespace: NetNamespace,
+  probeIps: readonly string[] = DEFAULT_PROBE_IPS,
+): PodConnections<SocketEntry> {
+  return classifyConnections(tcpSockets(namespace, CONNECTED_STATES), probeIps);
+}
+
 /**
- * Looks at every TCP socket of a namespace (ztunnel's carry its mark). Connections over loopback, between two sockets of
- * the namespace, and with health probes are not counted. Throws SystemError.
+ * Those that pass by ztunnel, for certain. Of a connection that is made while the kernel lists, the application's end may be
+ * in the list and ztunnel's not. So whatever looks direct is looked for a second time, and must do so again: by then both
+ * ends are there to be listed. `look` is `podConnections`, or a double.
  */
-export function podConnections(namespace: string, probeIps: readonly string[] = DEFAULT_PROBE_IPS): PodConnections {
-  using opened = NetNamespace.open(namespace);
-  const { captured, inUse, direct } = classifyConnections(() => tcpSockets(opened, CONNECTED_STATES), probeIps);
-  return { captured, inUse, direct: direct.map(({ local, peer }) => ({ local, peer })) };
-}
-
-type Listed = Pick<SocketEntry, "local" | "peer" | "mark" | "id">;
-
-interface Classified<T> {
-  readonly captured: number;
-  readonly inUse: number;
-  readonly direct: readonly T[];
+export function directConnections<T extends Pick<SocketEntry, "id">>(look: () => PodConnections<T>): readonly T[] {
+  const first = look().direct;
+  if (first.length === 0) return first;
+  const before = new Set(first.map(({ id }) => id.toString("latin1")));
+  return look().direct.filter(({ id }) => before.has(id.toString("latin1")));
 }
 
 /**
- * As `podConnections`, with the entries. The kernel lists sockets one after the other: of a connection that is made
- * meanwhile it may show the application's end and not ztunnel's. So whatever looks direct is looked for a second time, and
- * must do so again: by then both ends are there to be listed.
+ * By their marks: ztunnel's sockets carry its own. Connections over loopback, between two sockets of the namespace, and with
+ * health probes are not counted.
  */
 export function classifyConnections<T extends Listed>(
-  list: () => readonly T[],
+  sockets: readonly T[],
   probeIps: readonly string[] = DEFAULT_PROBE_IPS,
-): Classified<T> {
-  const first = classify(list(), probeIps);
-  if (first.direct.length === 0) return first;
-  const before = new Set(first.direct.map(({ id }) => id.toString("latin1")));
-  const { direct, ...counts } = classify(list(), probeIps);
-  return { ...counts, direct: direct.filter(({ id }) => before.has(id.toString("latin1"))) };
-}
-
-function classify<T extends Listed>(sockets: readonly T[], probeIps: readonly string[]): Classified<T> {
+): PodConnections<T> {
   const locals = new Set(sockets.map(({ local, peer }) => pair(local, peer)));
   const own = sockets.filter(({ mark }) => (mark & MARK_MASK) === PACKET_MARK);
   const inUse = own.filter(

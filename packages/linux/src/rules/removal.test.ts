@@ -73,6 +73,7 @@ describe("removal and tampering", () => {
       captured.push(await Client.connect(pod, { ip: addressOf(server, family), port: SERVER_PORT }));
       captured.push(await Client.connect(client, { ip: addressOf(pod, family), port: APP_PORT }));
     }
+    using namespace = NetNamespace.open(pod.namespace.path);
     const ends = await removePodRules(pod.namespace.path);
     assert.equal(ends, FAMILIES.length * 3, "outbound: one end each; inbound: two");
     for (const family of FAMILIES) {
@@ -80,7 +81,7 @@ describe("removal and tampering", () => {
       const direct = await reach(client, { ip: addressOf(pod, family), port: APP_PORT });
       assert.deepEqual(direct, { name: "app", peer: addressOf(client, family) });
     }
-    assert.equal(podConnections(pod.namespace.path).captured, ends, "the direct ones are not captured");
+    assert.equal(podConnections(namespace).captured, ends, "the direct ones are not captured");
 
     for (const one of captured) await one.echo("still translated");
     assert.equal(await removePodRules(pod.namespace.path), ends);
