@@ -8,7 +8,7 @@ import { Lab, type LabHost, type LabProcess, listenIn, until } from "@tulle/lab"
 import { applyPodRules } from "@tulle/linux";
 import { CertificateAuthority, type WorkloadCertificate } from "@tulle/pki";
 import { ask, echo } from "./call.ts";
-import { httpRequest } from "./mesh-lab.ts";
+import { httpRequest } from "./http-request.ts";
 
 /** Dedicated mode: one ztunnel per workload, in the workload's own namespace, with its certificate in files and no CA. */
 
