@@ -202,7 +202,8 @@ test("a policy reaches a node proxy as soon as the API server has taken it", asy
     took.push(performance.now() - created);
   }
   took.sort((a, b) => a - b);
-  // Some ten on a quiet machine.
+  // A busy machine may be late with most, not with all.
+  assert.ok((took[0] ?? Number.POSITIVE_INFINITY) < 50, `quickest ${took[0]} ms`);
   assert.ok((took[4] ?? Number.POSITIVE_INFINITY) < 1000, `median ${took[4]} ms`);
   // Certificates with the same token, and an Event for what is refused.
   const cart = { trustDomain: "cluster.local", namespace: "shop", serviceAccount: "cart" };

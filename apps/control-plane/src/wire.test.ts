@@ -17,7 +17,8 @@ test("a node proxy is sent the mesh, and a changed pod at once", async () => {
     took.push(performance.now() - begin);
   }
   took.sort((a, b) => a - b);
-  // Some ten on a quiet machine.
+  // A busy machine may be late with most, not with all.
+  assert.ok((took[0] ?? Number.POSITIVE_INFINITY) < 50, `quickest ${took[0]} ms`);
   assert.ok((took[5] ?? Number.POSITIVE_INFINITY) < 1000, `median ${took[5]} ms`);
   const last = proxy.responses.at(-1);
   assert.equal(last?.length, 1, `one changed pod is one small push: ${last?.join(" ")}`);

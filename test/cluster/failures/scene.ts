@@ -18,7 +18,7 @@ const START_LIMIT_MS = 120_000;
  * A second; the rest is for a machine that does much else. What it tells apart is a change that is seen while the part is
  * away from one that waits for it: the outage lasts until then.
  */
-export const AT_ONCE_MS = 25_000;
+export const AT_ONCE_MS = 10_000;
 /** Longer than AT_ONCE_MS: what comes late is told by how long it took. */
 const EFFECT_LIMIT_MS = 60_000;
 /** For one question. What is refused ends at once; only a machine that is far too busy takes long. */

@@ -11,7 +11,7 @@ import { assertCut, assertHeld, assertNoneServed, type Cell, type GetScene, told
 import { AT_ONCE_MS } from "./scene.ts";
 
 /** A second or two on a quiet machine: kubelet notices, Node starts, the snapshot comes. Each takes long on a busy one. */
-const RECOVERY_LIMIT_MS = 90_000;
+const RECOVERY_LIMIT_MS = 30_000;
 
 /** The ztunnel of n1: it crashes once; then it is kept from coming back. */
 export function ztunnelRow(scene: GetScene, cell: Cell): void {

@@ -4,9 +4,9 @@ import { until } from "@tulle/lab";
 import { admissionOf, ECHO_PORTS, type Effect, echo, ENROL, Mesh, refusalOf, type TestCluster } from "../src/index.ts";
 
 const NAMESPACE = "policies";
-/** A quiet machine takes a tenth of a second, users rely on one or two; one that does much else gets more. */
+/** Users rely on a second, and a quiet machine takes some twenty milliseconds; one that does much else may be late once. */
 const EFFECT_LIMIT_MS = 10_000;
-const MEDIAN_LIMIT_MS = 5000;
+const MEDIAN_LIMIT_MS = 1000;
 /** For what is waited for beside it, and for connections that must not fail because the machine is busy. */
 const PATIENCE_MS = 30_000;
 

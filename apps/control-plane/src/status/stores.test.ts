@@ -76,9 +76,12 @@ function suite(open: () => Promise<Place>): void {
   it("a policy's condition is there soon, and once", async () => {
     const written = await store.create(AUTHORIZATION_POLICY, objectOf(AUTHORIZATION_POLICY, "p", { spec: {} }));
     await until(() => seen("AuthorizationPolicy", "p") !== undefined, "the policy");
+    const begin = performance.now();
     const status = statusFor("AuthorizationPolicy", "p", [ACCEPTED], written.metadata.generation);
     writer.write([status]);
     await until(() => conditionsOf(seen("AuthorizationPolicy", "p") ?? written).length === 1, "the condition");
+    const took = performance.now() - begin;
+    assert.ok(took < 5_000, `${took} ms`);
     const [condition] = conditionsOf(seen("AuthorizationPolicy", "p") ?? assert.fail());
     const { lastTransitionTime, observedGeneration, ...rest } = condition ?? assert.fail();
     assert.deepEqual(rest, ACCEPTED);
